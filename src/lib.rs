@@ -1,0 +1,5 @@
+//! tenure: lease election, written once.
+
+pub mod durable;
+pub mod lease;
+pub mod step;

@@ -1,0 +1,127 @@
+//! The one place that calls an actor.
+//!
+//! Model, simulator, node and replayer all go through [`step`]: an actor, its state and one input
+//! in; the next state and the ordered effects out. Nothing else in the crate calls an actor, so
+//! whatever the checker saw an actor do is what a node does. No clock, no socket and no disk is
+//! reachable from here.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::time::Duration;
+
+use stateright::actor::{Actor, Command, Id, Out};
+
+/// An actor that can be stepped: stateright's trait, what the outside may know of it, and the
+/// actor's own assertions.
+pub trait Machine: Actor {
+    /// What the outside sees of a state: its role, not its innards.
+    type View: Clone + Debug + PartialEq;
+
+    /// Projects a state to what the outside may see. A runtime publishes it after each step.
+    fn view(&self, id: Id, state: &Self::State) -> Self::View;
+
+    /// The timer at whose firing the permission in the view ends, if it permits anything. A reader of
+    /// a published view compares the clock with this timer's deadline, so that a stuck actor cannot
+    /// leave a true answer behind (L-12).
+    fn deadline(&self, state: &Self::State) -> Option<Self::Timer>;
+
+    /// Asserts what must hold of one actor's state after every step, on its own.
+    ///
+    /// A failure is a bug of the protocol's code, never of its input: it panics, in release too.
+    fn check(&self, id: Id, state: &Self::State);
+}
+
+/// What can happen to an actor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input<M, T, R, S> {
+    /// The actor starts, or starts again after a crash, with what its last `Save` left behind.
+    Start(Option<S>),
+    /// A message arrives. The source is the node that sent it; the actor's own id for its own host.
+    Deliver {
+        /// The sender's node id.
+        src: Id,
+        /// What it says.
+        msg: M,
+    },
+    /// A timer that the actor set runs out.
+    Fire(T),
+    /// One of the alternatives that the actor asked to have chosen.
+    Choose(R),
+}
+
+/// The input type of one actor.
+pub type InputOf<A> =
+    Input<<A as Actor>::Msg, <A as Actor>::Timer, <A as Actor>::Random, <A as Actor>::Storage>;
+
+/// What an actor asks of its surroundings, in the order in which it asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect<M, T, R, S> {
+    /// Make this durable. Every `Send` of the same step waits for it.
+    Save(S),
+    /// Send a message to a node.
+    Send(Id, M),
+    /// Arm a timer, or arm it afresh: it runs out after some time within the range.
+    SetTimer(T, Range<Duration>),
+    /// Disarm a timer. It must not fire from an earlier arming.
+    CancelTimer(T),
+    /// Choose one of these and hand it back as [`Input::Choose`].
+    Choose(String, Vec<R>),
+}
+
+/// The effect type of one actor.
+pub type EffectOf<A> =
+    Effect<<A as Actor>::Msg, <A as Actor>::Timer, <A as Actor>::Random, <A as Actor>::Storage>;
+
+/// Runs one handler to its end: the only caller of actors.
+///
+/// `state` is `None` exactly for [`Input::Start`]. A crashed actor has no state, so every other
+/// input needs one.
+///
+/// # Panics
+///
+/// If `state` and `input` do not belong together, or if the actor's own [`Machine::check`] fails.
+pub fn step<A>(
+    actor: &A,
+    id: Id,
+    state: Option<A::State>,
+    input: InputOf<A>,
+) -> (A::State, Vec<EffectOf<A>>)
+where
+    A: Machine,
+    A::State: Debug,
+{
+    let mut out = Out::new();
+    let next = match (state, input) {
+        (None, Input::Start(storage)) => actor.on_start(id, &storage, &mut out),
+        (Some(state), Input::Deliver { src, msg }) => {
+            let mut state = Cow::Owned(state);
+            actor.on_msg(id, &mut state, src, msg, &mut out);
+            state.into_owned()
+        }
+        (Some(state), Input::Fire(timer)) => {
+            let mut state = Cow::Owned(state);
+            actor.on_timeout(id, &mut state, &timer, &mut out);
+            state.into_owned()
+        }
+        (Some(state), Input::Choose(random)) => {
+            let mut state = Cow::Owned(state);
+            actor.on_random(id, &mut state, &random, &mut out);
+            state.into_owned()
+        }
+        (Some(_), Input::Start(_)) => panic!("an actor that runs cannot start"),
+        (None, _) => panic!("an actor that does not run can only start"),
+    };
+    actor.check(id, &next);
+    let effects = out
+        .into_iter()
+        .map(|command| match command {
+            Command::Save(storage) => Effect::Save(storage),
+            Command::Send(dst, msg) => Effect::Send(dst, msg),
+            Command::SetTimer(timer, range) => Effect::SetTimer(timer, range),
+            Command::CancelTimer(timer) => Effect::CancelTimer(timer),
+            Command::ChooseRandom(key, alternatives) => Effect::Choose(key, alternatives),
+        })
+        .collect();
+    (next, effects)
+}
