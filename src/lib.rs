@@ -2,4 +2,5 @@
 
 pub mod durable;
 pub mod lease;
+pub mod persistent;
 pub mod step;

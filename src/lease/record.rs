@@ -115,20 +115,22 @@ impl fmt::Debug for Holder {
 }
 
 /// The name of one request, never used again by anybody (L-18).
-///
-/// The node is not part of it: a request goes from one node to the store and back, and the
-/// incarnation never comes again on that node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Nonce {
-    /// The incarnation that asked.
-    pub incarnation: u64,
-    /// Counts the requests of that incarnation, from 1.
+    /// Who asks, and in which life.
+    pub by: Holder,
+    /// Counts the requests of that life, from 1.
     pub n: u64,
+}
+
+impl Nonce {
+    /// The name of no request: what the record carries that nobody has written.
+    pub const NONE: Self = Self { by: Holder { node: NodeId(0), incarnation: 0 }, n: 0 };
 }
 
 impl fmt::Debug for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}.{}", self.incarnation, self.n)
+        write!(f, "{:?}#{}", self.by, self.n)
     }
 }
 
@@ -167,7 +169,7 @@ impl Record {
     pub fn absent() -> Self {
         Self {
             version: 0,
-            nonce: Nonce { incarnation: 0, n: 0 },
+            nonce: Nonce::NONE,
             claim: Claim { holder: None, epoch: 1, lease: Duration::ZERO, in_sync: NodeSet::EMPTY },
         }
     }

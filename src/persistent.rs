@@ -1,0 +1,136 @@
+//! An ordered map that is cheap to clone and to compare with an older self.
+//!
+//! It is `imbl::OrdMap` with one thing mended: that map hashes its elements without their number, so
+//! that two neighbouring maps `{1}, {}` and `{}, {1}` in one state would have one hash, and a checker
+//! that knows states by their hash would lose one of them.
+
+use std::fmt::{self, Debug};
+use std::hash::{Hash, Hasher};
+
+use imbl::ordmap::DiffItem;
+
+/// An ordered map with structural sharing: a clone costs a pointer, a difference what has changed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PersistentMap<K: Ord, V>(imbl::OrdMap<K, V>);
+
+impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
+    /// The value at a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.0.get(key)
+    }
+
+    /// Sets the value at a key and returns the one that was there.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.0.insert(key, value)
+    }
+
+    /// Removes a key and returns its value.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.0.remove(key)
+    }
+
+    /// The entry with the largest key.
+    pub fn last(&self) -> Option<(&K, &V)> {
+        self.0.get_max().map(|(key, value)| (key, value))
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All entries, in the order of their keys.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.0.iter()
+    }
+
+    /// The entries above a key, in order.
+    pub fn above(&self, key: K) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.0.range((Excluded(key), Unbounded))
+    }
+
+    /// The last entry at or below a key.
+    pub fn at_or_below(&self, key: &K) -> Option<(&K, &V)> {
+        self.0.get_prev(key).map(|(key, value)| (key, value))
+    }
+
+    /// Reports each key whose value differs from `before`, with its new value, or `None` if it is
+    /// gone. Costs what has changed as long as `self` was made from `before`.
+    pub fn difference(&self, before: &Self, mut report: impl FnMut(&K, Option<&V>))
+    where
+        V: PartialEq,
+    {
+        for item in before.0.diff(&self.0) {
+            match item {
+                DiffItem::Add(key, value) | DiffItem::Update { new: (key, value), .. } => {
+                    report(key, Some(value));
+                }
+                DiffItem::Remove(key, _) => report(key, None),
+            }
+        }
+    }
+}
+
+impl<K: Ord, V> Default for PersistentMap<K, V> {
+    fn default() -> Self {
+        Self(imbl::OrdMap::new())
+    }
+}
+
+impl<K: Ord + Hash, V: Hash> Hash for PersistentMap<K, V> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The number first: it is what imbl leaves out.
+        state.write_usize(self.0.len());
+        for entry in &self.0 {
+            entry.hash(state);
+        }
+    }
+}
+
+impl<K: Ord + Debug, V: Debug> Debug for PersistentMap<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter()).finish()
+    }
+}
+
+impl<K: Ord + Clone, V: Clone> FromIterator<(K, V)> for PersistentMap<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::{BuildHasher, BuildHasherDefault};
+    use xxhash_rust::xxh3::Xxh3Default;
+
+    fn hash(value: &impl Hash) -> u64 {
+        BuildHasherDefault::<Xxh3Default>::default().hash_one(value)
+    }
+
+    #[test]
+    fn neighbouring_maps_do_not_run_into_each_other() {
+        let seven: PersistentMap<u8, u8> = [(7, 7)].into_iter().collect();
+        let none = PersistentMap::default();
+        assert_ne!(hash(&(&seven, &none)), hash(&(&none, &seven)));
+    }
+
+    #[test]
+    fn a_difference_names_what_was_added_changed_and_removed() {
+        let before: PersistentMap<u8, char> = [(1, 'a'), (2, 'b'), (3, 'c')].into_iter().collect();
+        let mut after = before.clone();
+        after.insert(2, 'B');
+        after.remove(&3);
+        after.insert(4, 'd');
+        let mut changes = Vec::new();
+        after.difference(&before, |key, value| changes.push((*key, value.copied())));
+        assert_eq!(changes, [(2, Some('B')), (3, None), (4, Some('d'))]);
+    }
+}
