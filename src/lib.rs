@@ -4,3 +4,7 @@ pub mod durable;
 pub mod lease;
 pub mod persistent;
 pub mod step;
+
+#[cfg(feature = "check")]
+#[path = "../models/mod.rs"]
+pub mod models;

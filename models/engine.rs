@@ -1,0 +1,292 @@
+//! A breadth-first engine over any [`stateright::Model`].
+//!
+//! It does less than stateright's checkers and is strict about it: each state is visited once, level
+//! by level, so the first state that violates a property is at the least depth and is the one that is
+//! kept; a search that stops for any other reason than having seen everything is *incomplete* and can
+//! never be read as a pass. A state is known by a 64-bit fingerprint of all of its content; with n
+//! states, two of them share one with a probability of about n^2 / 2^65 (1e-5 at 30 million).
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use foldhash::quality::FixedState;
+use stateright::{Expectation, Model};
+
+/// When to stop before everything has been seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Stop when this many different states have been found.
+    pub states: Option<u64>,
+    /// Do not expand states at this depth.
+    pub depth: Option<u32>,
+    /// Stop after this long.
+    pub time: Option<Duration>,
+    /// Go on after a violation: to see every violation there is, and to count all states.
+    pub past_violations: bool,
+}
+
+/// Why the search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Every reachable state has been seen.
+    Complete,
+    /// A property is violated.
+    Violated,
+    /// A limit was reached: nothing follows for the states that were not seen.
+    Incomplete(Reason),
+}
+
+/// Which limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The number of states.
+    States,
+    /// The depth.
+    Depth,
+    /// The time.
+    Time,
+}
+
+/// What the search has found.
+pub struct Report<M: Model> {
+    /// Why it ended.
+    pub end: End,
+    /// Whether every reachable state has been seen.
+    pub exhaustive: bool,
+    /// The number of different states.
+    pub unique: u64,
+    /// The number of states made: the initial ones, and one for each transition.
+    pub generated: u64,
+    /// The depth of the deepest state; initial states are at depth 1, as stateright counts.
+    pub depth: u32,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// For each property that has one, the shortest path to a state that violates it (`always`) or
+    /// satisfies it (`sometimes`).
+    pub discoveries: BTreeMap<&'static str, Path<M>>,
+    /// The properties that are violated: an `always` with a discovery, or a `sometimes` without one
+    /// in a complete search.
+    pub violated: Vec<&'static str>,
+}
+
+/// A path: an initial state and what happened then.
+pub struct Path<M: Model> {
+    /// The first state.
+    pub start: M::State,
+    /// Each action and the state it led to.
+    pub steps: Vec<(M::Action, M::State)>,
+}
+
+/// How far the search is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Different states so far.
+    pub unique: u64,
+    /// States made so far.
+    pub generated: u64,
+    /// The depth that is being expanded.
+    pub depth: u32,
+    /// How many states wait to be expanded.
+    pub frontier: u64,
+}
+
+/// Passes a fingerprint through: it is as random as a hash can be.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only fingerprints are hashed")
+    }
+    fn write_u64(&mut self, fingerprint: u64) {
+        self.0 = fingerprint;
+    }
+}
+
+/// Each known state, with the state from which it was first reached (its own, for initial ones).
+type Known = HashMap<u64, u64, BuildHasherDefault<Identity>>;
+
+/// The fingerprint of a state.
+pub fn fingerprint(state: &impl Hash) -> u64 {
+    FixedState::with_seed(0x7465_6e75_7265).hash_one(state)
+}
+
+/// Explores every reachable state, or as many as the limits allow. `on_progress` is called now and
+/// then.
+///
+/// # Panics
+///
+/// If a property is an `eventually`: this engine has none, and would have to pretend.
+pub fn explore<M>(model: &M, limits: Limits, mut on_progress: impl FnMut(Progress)) -> Report<M>
+where
+    M: Model,
+    M::State: Clone + Hash,
+    M::Action: Clone,
+{
+    let begun = Instant::now();
+    let properties = model.properties();
+    for property in &properties {
+        assert!(
+            property.expectation != Expectation::Eventually,
+            "{}: `eventually` is not checked here; state it as a bound in time",
+            property.name
+        );
+    }
+
+    let mut known = Known::default();
+    let mut found: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut violated = false;
+    let mut generated = 0_u64;
+    let mut depth = 1;
+    let mut incomplete = None;
+
+    // Looks at a state when it is first seen, so that what is found is at the least depth.
+    let mut inspect = |state: &M::State, print: u64| {
+        for property in &properties {
+            if found.contains_key(property.name) {
+                continue;
+            }
+            let holds = (property.condition)(model, state);
+            if holds == (property.expectation == Expectation::Sometimes) {
+                found.insert(property.name, print);
+                violated |= property.expectation == Expectation::Always;
+            }
+        }
+        violated
+    };
+
+    let mut frontier = Vec::new();
+    let mut stop = false;
+    for state in model.init_states() {
+        if !model.within_boundary(&state) {
+            continue;
+        }
+        generated += 1;
+        let print = fingerprint(&state);
+        if known.insert(print, print).is_none() {
+            stop |= inspect(&state, print) && !limits.past_violations;
+            frontier.push(state);
+        }
+    }
+
+    let mut actions = Vec::new();
+    let mut expanded = 0_u64;
+    'search: while !frontier.is_empty() && !stop {
+        if limits.depth.is_some_and(|limit| depth >= limit) {
+            incomplete = Some(Reason::Depth);
+            break;
+        }
+        let mut next = Vec::new();
+        for state in frontier.drain(..) {
+            let parent = fingerprint(&state);
+            model.actions(&state, &mut actions);
+            for action in actions.drain(..) {
+                let Some(successor) = model.next_state(&state, action) else { continue };
+                if !model.within_boundary(&successor) {
+                    continue;
+                }
+                generated += 1;
+                let print = fingerprint(&successor);
+                if let std::collections::hash_map::Entry::Vacant(entry) = known.entry(print) {
+                    entry.insert(parent);
+                    if inspect(&successor, print) && !limits.past_violations {
+                        stop = true;
+                        depth += 1;
+                        break 'search;
+                    }
+                    next.push(successor);
+                }
+            }
+            expanded += 1;
+            if expanded % 1024 == 0 {
+                let unique = known.len() as u64;
+                on_progress(Progress { unique, generated, depth, frontier: next.len() as u64 });
+                if limits.states.is_some_and(|limit| unique >= limit) {
+                    incomplete = Some(Reason::States);
+                    break 'search;
+                }
+                if limits.time.is_some_and(|limit| begun.elapsed() >= limit) {
+                    incomplete = Some(Reason::Time);
+                    break 'search;
+                }
+            }
+        }
+        if !next.is_empty() {
+            depth += 1;
+        }
+        frontier = next;
+    }
+
+    let exhaustive = !stop && incomplete.is_none();
+    let end = if violated {
+        End::Violated
+    } else if let Some(reason) = incomplete {
+        End::Incomplete(reason)
+    } else {
+        End::Complete
+    };
+    let violated = properties
+        .iter()
+        .filter(|property| match property.expectation {
+            Expectation::Always => found.contains_key(property.name),
+            _ => exhaustive && !found.contains_key(property.name),
+        })
+        .map(|property| property.name)
+        .collect();
+    let elapsed = begun.elapsed();
+    let discoveries =
+        found.iter().map(|(&name, &print)| (name, path_to(model, &known, print))).collect();
+    Report {
+        end,
+        exhaustive,
+        unique: known.len() as u64,
+        generated,
+        depth,
+        elapsed,
+        discoveries,
+        violated,
+    }
+}
+
+/// Walks from an initial state to the one with this fingerprint, by executing the model again.
+fn path_to<M>(model: &M, known: &Known, print: u64) -> Path<M>
+where
+    M: Model,
+    M::State: Clone + Hash,
+    M::Action: Clone,
+{
+    let mut prints = vec![print];
+    loop {
+        let last = *prints.last().expect("never empty");
+        let parent = known[&last];
+        if parent == last {
+            break;
+        }
+        prints.push(parent);
+    }
+    prints.reverse();
+    let start = model
+        .init_states()
+        .into_iter()
+        .find(|state| fingerprint(state) == prints[0])
+        .expect("a path begins at an initial state");
+    let mut steps: Vec<(M::Action, M::State)> = Vec::new();
+    for &print in &prints[1..] {
+        let from = steps.last().map_or(&start, |(_, state)| state);
+        let mut actions = Vec::new();
+        model.actions(from, &mut actions);
+        let step = actions
+            .into_iter()
+            .find_map(|action| {
+                let state = model.next_state(from, action.clone())?;
+                (fingerprint(&state) == print).then_some((action, state))
+            })
+            .expect("a known state is a successor of its parent");
+        steps.push(step);
+    }
+    Path { start, steps }
+}
