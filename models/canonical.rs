@@ -26,8 +26,6 @@
 //!
 //! `tests/canonical.rs` compares the result with the raw world, state by state.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::lease::{Ghost, LeaseState};
 use super::world::{Flight, Node};
 use crate::lease::elector::{ElectorState, Phase, Then, Yielding};
@@ -61,29 +59,25 @@ pub(super) fn canonical(
     }
 
     let mut lives = Lives(
-        state
-            .nodes
-            .iter()
-            .map(|node| host_of(node).map(|host| host.elector.incarnation))
-            .collect(),
+        state.nodes.iter().map(|node| host_of(node).map(|host| host.elector.incarnation)).collect(),
     );
     walk(state, &mut lives);
     walk_granted(&mut state.ghost, &mut lives);
 
     let mut seen = Seen::default();
     walk(state, &mut seen);
-    // What was granted long ago to a term of which no trace is left can no longer be asked about.
-    let epochs = &seen.epochs;
-    state.ghost.granted.retain(|epoch, _| epochs.contains(epoch));
     let conditional = Safeguards::L_15_RENEW_CONDITIONAL
         | Safeguards::L_16_RELEASE_CONDITIONAL
         | Safeguards::L_17_TAKEOVER_CONDITIONAL
         | Safeguards::L_22_STORE_CHECKS_VERSION;
     let mut ranks = seen.ranks(if safeguards.contains(conditional) { 1 } else { 2 });
     walk(state, &mut ranks);
+    // What was granted long ago to a term of which no trace is left can no longer be asked about.
     let granted = std::mem::take(&mut state.ghost.granted);
-    state.ghost.granted =
-        granted.into_iter().map(|(epoch, holder)| (ranks.epochs[&epoch], holder)).collect();
+    state.ghost.granted = granted
+        .into_iter()
+        .filter_map(|(epoch, holder)| Some((ranks.epochs.get(epoch)?, holder)))
+        .collect();
 
     tidy(state);
     if hosts.len() > 1 {
@@ -128,8 +122,8 @@ pub(super) fn table_of(node: &LeaseNode) -> Option<&Table> {
 // -------------------------------------------------------------------------------------------------
 
 /// For each nonce that somebody waits for, the number that stands for it.
-fn waited_for(nodes: &[LeaseNode]) -> BTreeMap<Nonce, u64> {
-    let mut waited = BTreeMap::new();
+fn waited_for(nodes: &[LeaseNode]) -> Few<Nonce> {
+    let mut waited = Few(Vec::new());
     for node in nodes {
         let Some(HostState { elector, .. }) = host_of(node) else { continue };
         if let Some(nonce) = elector.reading {
@@ -162,7 +156,7 @@ fn bury_the_dead(state: &mut LeaseState, newest: Version, safeguards: Safeguards
             Msg::Read { nonce }
             | Msg::ReadOk { nonce, .. }
             | Msg::Written { nonce, .. }
-            | Msg::Conflict { nonce, .. } => waited.contains_key(nonce),
+            | Msg::Conflict { nonce, .. } => waited.get(*nonce).is_some(),
             Msg::Write { nonce, expect: Expect::Version(version), claim }
                 if *version != newest && checks_version =>
             {
@@ -170,7 +164,7 @@ fn bury_the_dead(state: &mut LeaseState, newest: Version, safeguards: Safeguards
                 *claim = Claim { holder: None, ..Record::absent().claim };
                 claim.epoch = 0;
                 // Nothing but a version that is past may stand there; before the first write none is.
-                waited.contains_key(nonce)
+                waited.get(*nonce).is_some()
             }
             Msg::Stopped { epoch } => host_of(&nodes[dst])
                 .is_some_and(|host| host.elector.phase.writable() == Some(*epoch)),
@@ -196,13 +190,25 @@ fn bury_the_dead(state: &mut LeaseState, newest: Version, safeguards: Safeguards
     });
 }
 
+/// A map of a handful of keys: a search through it is faster than a tree.
+struct Few<K>(Vec<(K, u64)>);
+
+impl<K: Copy + PartialEq> Few<K> {
+    fn get(&self, key: K) -> Option<u64> {
+        self.0.iter().find(|(known, _)| *known == key).map(|&(_, value)| value)
+    }
+    fn insert(&mut self, key: K, value: u64) {
+        self.0.push((key, value));
+    }
+}
+
 struct FewNonces {
-    waited_for: BTreeMap<Nonce, u64>,
+    waited_for: Few<Nonce>,
 }
 
 impl Rewrite for FewNonces {
     fn nonce(&mut self, nonce: &mut Nonce) {
-        nonce.n = self.waited_for.get(nonce).copied().unwrap_or(0);
+        nonce.n = self.waited_for.get(*nonce).unwrap_or(0);
     }
 }
 
@@ -222,47 +228,55 @@ impl Rewrite for Lives {
 
 #[derive(Default)]
 struct Seen {
-    versions: BTreeSet<Version>,
-    epochs: BTreeSet<Epoch>,
+    versions: Vec<Version>,
+    epochs: Vec<Epoch>,
 }
 
 impl Rewrite for Seen {
     fn version(&mut self, version: &mut Version) {
-        self.versions.insert(*version);
+        if !self.versions.contains(version) {
+            self.versions.push(*version);
+        }
     }
     fn epoch(&mut self, epoch: &mut Epoch) {
-        self.epochs.insert(*epoch);
+        if !self.epochs.contains(epoch) {
+            self.epochs.push(*epoch);
+        }
     }
 }
 
 impl Seen {
     /// 0 stays 0: it means "none yet".
-    fn ranks(&self, widest_gap: u64) -> Ranks {
-        let ranked = |values: &BTreeSet<u64>, widest_gap: u64| {
-            let mut ranks = BTreeMap::new();
+    fn ranks(mut self, widest_gap: u64) -> Ranks {
+        let ranked = |values: &mut Vec<u64>, widest_gap: u64| {
+            let mut ranks = Few(Vec::new());
             let (mut value_before, mut rank) = (0, 0);
-            for &value in values {
+            values.sort_unstable();
+            for &mut value in values {
                 rank += (value - value_before).min(widest_gap);
                 value_before = value;
                 ranks.insert(value, rank);
             }
             ranks
         };
-        Ranks { versions: ranked(&self.versions, 1), epochs: ranked(&self.epochs, widest_gap) }
+        Ranks {
+            versions: ranked(&mut self.versions, 1),
+            epochs: ranked(&mut self.epochs, widest_gap),
+        }
     }
 }
 
 struct Ranks {
-    versions: BTreeMap<Version, Version>,
-    epochs: BTreeMap<Epoch, Epoch>,
+    versions: Few<Version>,
+    epochs: Few<Epoch>,
 }
 
 impl Rewrite for Ranks {
     fn version(&mut self, version: &mut Version) {
-        *version = self.versions[version];
+        *version = self.versions.get(*version).expect("every version was seen");
     }
     fn epoch(&mut self, epoch: &mut Epoch) {
-        *epoch = self.epochs[epoch];
+        *epoch = self.epochs.get(*epoch).expect("every epoch was seen");
     }
 }
 
@@ -322,6 +336,9 @@ fn change_places(state: &mut LeaseState, hosts: &[usize]) {
             .collect();
         rest = &rest[alike..];
     }
+    if orders.len() == 1 && orders[0] == hosts {
+        return;
+    }
     let best = orders.iter().map(|order| renamed(state, hosts, order)).min();
     *state = best.expect("there is at least one order");
 }
@@ -341,14 +358,15 @@ fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
 
 /// The state in which `order[i]` has the name `hosts[i]`.
 fn renamed(state: &LeaseState, hosts: &[usize], order: &[usize]) -> LeaseState {
-    let mut state = state.clone();
+    let before = state;
+    let mut state = before.clone();
     let mut names: Vec<u16> = (0..state.nodes.len()).map(|node| node as u16).collect();
-    let nodes = state.nodes.clone();
-    let ghosts = state.ghost.clone();
     for (&host, &old) in hosts.iter().zip(order) {
         names[old] = host as u16;
-        state.nodes[host] = nodes[old].clone();
-        state.ghost.move_host(&ghosts, old, host);
+        if host != old {
+            state.nodes[host].clone_from(&before.nodes[old]);
+            state.ghost.move_host(&before.ghost, old, host);
+        }
     }
     for flight in &mut state.network {
         flight.src = names[usize::from(flight.src)];

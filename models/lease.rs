@@ -34,6 +34,8 @@ pub struct Ghost {
     pub epoch: Epoch,
     /// To whom it was granted.
     pub holder: Option<Holder>,
+    /// How many terms there have been, where a model bounds them.
+    pub terms: u8,
     /// What has gone wrong.
     pub wrong: Wrong,
     /// To whom each epoch of which there is still a trace was granted.
@@ -80,6 +82,8 @@ pub struct Wrong {
 /// Which history a model keeps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Keeps {
+    /// The number of terms, of which there are at most this many.
+    pub terms: Option<u8>,
     /// Effects on the tables and acknowledgements.
     pub table: bool,
     /// How long nobody has led: counted up to this bound plus one.
@@ -155,6 +159,8 @@ impl LeaseObserver {
         let ghost = &mut after.ghost;
         ghost.wrong.epoch_went_back |= claim.epoch < ghost.epoch;
         if let Some(holder) = claim.holder {
+            let is_new = (claim.epoch, Some(holder)) != (ghost.epoch, ghost.holder);
+            ghost.terms += u8::from(is_new && self.keeps.terms.is_some());
             let same = claim.epoch == ghost.epoch;
             ghost.wrong.epoch_granted_twice |=
                 same && ghost.holder.is_some_and(|granted| granted != holder);
@@ -337,6 +343,10 @@ impl Observer<Member> for LeaseObserver {
             }
         }
         said
+    }
+
+    fn within(&self, state: &LeaseState) -> bool {
+        self.keeps.terms.is_none_or(|most| state.ghost.terms <= most)
     }
 
     fn canonical(&self, _: &LeaseWorld, state: &mut LeaseState) {

@@ -102,6 +102,9 @@ pub struct Faults {
     pub losses: Budget,
     /// How often the surroundings may say something ([`Observer::inputs`]).
     pub inputs: Budget,
+    /// How often a timer fires at all: a bound on untimed worlds, where every timer may fire at any
+    /// moment and again and again.
+    pub fires: Budget,
 }
 
 impl Faults {
@@ -115,6 +118,7 @@ impl Faults {
         pauses: Budget::Times(0),
         losses: Budget::Times(0),
         inputs: Budget::Times(0),
+        fires: Budget::Unlimited,
     };
 
     /// These nodes may crash this often, one at a time, and come back.
@@ -163,6 +167,11 @@ pub trait Observer<A: Subject>: Sized {
 
     /// What the surroundings may say to which node in this state.
     fn inputs(&self, world: &World<A, Self>, state: &StateOf<A, Self>) -> Vec<Said<A>>;
+
+    /// Whether the model goes as far as this state: what lies beyond is outside of its bounds.
+    fn within(&self, _: &StateOf<A, Self>) -> bool {
+        true
+    }
 
     /// Brings a state to the one form that stands for all states that differ from it only in what
     /// cannot matter.
@@ -277,6 +286,8 @@ pub struct Budgets {
     pub losses: Budget,
     /// Inputs.
     pub inputs: Budget,
+    /// Timers that fire.
+    pub fires: Budget,
 }
 
 /// One state of a world.
@@ -578,6 +589,7 @@ where
                 pauses: self.faults.pauses,
                 losses: self.faults.losses,
                 inputs: self.faults.inputs,
+                fires: self.faults.fires,
             },
             ghost: self.observer.begin(self),
         };
@@ -608,7 +620,7 @@ where
                     Condition::Waking => window.latest == 0,
                     Condition::Paused => false,
                 };
-                if fires {
+                if fires && state.budgets.fires.is_left() {
                     actions.push(Action::Fire { node: index, timer: narrow(timer) });
                 }
             }
@@ -664,6 +676,7 @@ where
                 state.budgets.losses.spend();
             }
             Action::Fire { node, timer } => {
+                state.budgets.fires.spend();
                 let (timer, _) = state.nodes[usize::from(node)].timers.remove(timer.into());
                 self.run(&mut state, node.into(), Input::Fire(timer));
             }
@@ -700,6 +713,10 @@ where
             self.observer.canonical(self, &mut state);
         }
         Some(state)
+    }
+
+    fn within_boundary(&self, state: &Self::State) -> bool {
+        self.observer.within(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

@@ -83,7 +83,12 @@ impl NodeSet {
 
     /// The members, in order.
     pub fn iter(self) -> impl Iterator<Item = NodeId> {
-        (0..NodeId::LIMIT).map(NodeId).filter(move |&node| self.contains(node))
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let node = (rest != 0).then(|| NodeId(rest.trailing_zeros() as u16))?;
+            rest &= rest - 1;
+            Some(node)
+        })
     }
 }
 
