@@ -1,5 +1,6 @@
 //! tenure: lease election, written once.
 
 pub mod durable;
+pub mod duration;
 pub mod lease;
 pub mod step;
