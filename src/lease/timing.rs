@@ -364,7 +364,7 @@ impl Inequality {
     /// fit into a [`Duration`].
     pub fn smallest_lease(self) -> Option<Duration> {
         // The smallest whole number strictly above the need.
-        from_nanos(self.need_floor_ns()? + 1)
+        from_nanos(self.need_ns()? + 1)
     }
 
     /// The largest hold that is safe with this L, to the nanosecond; `None` if not even zero is.
@@ -385,11 +385,13 @@ impl Inequality {
     /// [`i128::MIN`] if no lease is long enough.
     pub fn margin_ns(self) -> i128 {
         // Both are below 2^120.
-        self.need_floor_ns().map_or(i128::MIN, |need| self.lease.as_nanos() as i128 - need as i128)
+        self.need_ns().map_or(i128::MIN, |need| self.lease.as_nanos() as i128 - need as i128)
     }
 
     /// `hold*(1+rho)/(1-rho) + S*(1+rho)` in nanoseconds, rounded down; `None` if it is infinite.
-    fn need_floor_ns(self) -> Option<u128> {
+    ///
+    /// L must be strictly above it.
+    pub fn need_ns(self) -> Option<u128> {
         let rho = u128::from(self.clock_error_ppm);
         let (fast, slow) = (MILLION + rho, MILLION.checked_sub(rho).filter(|&slow| slow > 0)?);
         let hold = self.hold.as_nanos() * fast;
