@@ -1,5 +1,7 @@
 //! tenure: lease election, written once.
 
+#[cfg(feature = "node")]
+pub mod config;
 pub mod durable;
 pub mod duration;
 pub mod lease;
