@@ -136,7 +136,7 @@ impl Lease {
 pub enum ConfigWarning {
     /// Hosts of one lease can be lost together (A2).
     #[error(
-        "lease \"{lease}\": hosts {} are all in zone \"{zone}\", and are lost together with it; put \
+        "lease {lease:?}: hosts {} are all in zone {zone:?}, and are lost together with it; put \
          each host in a zone of its own",
         Names(.hosts)
     )]
@@ -279,7 +279,7 @@ pub enum ConfigError {
     },
     /// A node of one address family cannot send to one of the other.
     #[error(
-        "{place}: address {address} and that of node \"{other}\" are of different families, IPv4 and \
+        "{place}: address {address} and that of node {other:?} are of different families, IPv4 and \
          IPv6; a node has one socket, so use one family for all"
     )]
     Families {
@@ -291,7 +291,7 @@ pub enum ConfigError {
         other: String,
     },
     /// Two nodes have one address.
-    #[error("{place}: {key} {address} is also that of node \"{other}\"; give each node its own")]
+    #[error("{place}: {key} {address} is also that of node {other:?}; give each node its own")]
     DuplicateAddress {
         /// The second of the two.
         place: Place,
@@ -312,7 +312,7 @@ pub enum ConfigError {
     },
     /// Two nodes have one storage file.
     #[error(
-        "{place}: storage {path:?} is also that of node \"{other}\"; give each node its own file"
+        "{place}: storage {path:?} is also that of node {other:?}; give each node its own file"
     )]
     DuplicateStorage {
         /// The second of the two.
@@ -331,7 +331,7 @@ pub enum ConfigError {
         have: usize,
     },
     /// A node is listed twice as host.
-    #[error("{place}: host \"{node}\" is listed more than once; list it once")]
+    #[error("{place}: host {node:?} is listed more than once; list it once")]
     DuplicateHost {
         /// Where.
         place: Place,
@@ -340,7 +340,7 @@ pub enum ConfigError {
     },
     /// The store is one of the hosts, and would be lost together with it (A4).
     #[error(
-        "{place}: store \"{node}\" is also a host of this lease; the record must survive every host, so \
+        "{place}: store {node:?} is also a host of this lease; the record must survive every host, so \
          keep it on a node of its own"
     )]
     StoreIsHost {
@@ -350,7 +350,7 @@ pub enum ConfigError {
         node: String,
     },
     /// A lease names a node that is not there.
-    #[error("{place}: {key} \"{node}\" is not a node of this file; the nodes are {}", Names(.known))]
+    #[error("{place}: {key} {node:?} is not a node of this file; the nodes are {}", Names(.known))]
     UnknownNode {
         /// Where.
         place: Place,
@@ -362,7 +362,7 @@ pub enum ConfigError {
         known: Vec<String>,
     },
     /// A lease names a node of another role.
-    #[error("{place}: {} \"{node}\" has the role {}; name a node whose role is {0}", .needed.name(), .have.name())]
+    #[error("{place}: {} {node:?} has the role {}; name a node whose role is {0}", .needed.name(), .have.name())]
     WrongRole {
         /// Where.
         place: Place,
@@ -486,7 +486,7 @@ impl Config {
         let text = read(path).map_err(|reason| {
             ConfigErrors::one(ConfigError::Read { path: path.display().to_string(), reason })
         })?;
-        Self::parse_in(&text, path.parent().unwrap_or(Path::new("")))
+        Self::parse_in(&text, path.parent().unwrap_or_else(|| Path::new("")))
     }
 
     /// Checks the text of a cluster file. Storage paths are left relative.
@@ -1258,6 +1258,13 @@ clock_error_ppm = 100
         // A warning is not lost because of an error elsewhere.
         let text = with("zone-2", "zone-1").replace("insecure = true", "");
         assert_eq!(Config::parse(&text).expect_err("unsealed").warnings().len(), 2);
+    }
+
+    #[test]
+    fn nothing_in_the_file_can_steer_the_terminal() {
+        let problems =
+            refused("name = \"stock\"\nhosts = [\"b\"", "name = \"\\u001b\"\nhosts = [\"\\u001b\"");
+        assert!(!problems.is_empty() && problems.iter().all(|text| !text.contains('\x1b')));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! tenure: lease election, written once.
 
 #[cfg(feature = "node")]
+pub mod cli;
+#[cfg(feature = "node")]
 pub mod config;
 pub mod durable;
 pub mod duration;

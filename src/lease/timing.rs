@@ -92,6 +92,18 @@ impl Timing {
         self.inequality().smallest_lease()
     }
 
+    /// The largest G that is safe with this L and leaves room for one renewal and its repetition, to
+    /// the nanosecond; `None` if there is none.
+    pub fn largest_give_up(&self) -> Option<Duration> {
+        self.inequality().largest_hold().filter(|&hold| hold >= self.shortest_give_up())
+    }
+
+    /// The first attempt is sent R after the last good one and the second a retry later; an answer
+    /// within less than another retry then arrives before G.
+    fn shortest_give_up(&self) -> Duration {
+        self.renew.saturating_add(self.retry.saturating_mul(2))
+    }
+
     /// What L has above the need, in nanoseconds; positive exactly if safe: see
     /// [`Inequality::margin_ns`].
     pub fn margin_ns(&self) -> i128 {
@@ -166,7 +178,10 @@ impl Timing {
             }
         }
         if !self.inequality().is_safe() {
-            errors.push(TimingError::Unsafe { numbers: self.inequality() });
+            errors.push(TimingError::Unsafe {
+                numbers: self.inequality(),
+                give_up_max: self.largest_give_up(),
+            });
         }
         if errors.is_empty() { Ok(Checked(self)) } else { Err(TimingErrors(errors)) }
     }
@@ -181,9 +196,7 @@ impl Timing {
         if retry > give_up {
             errors.push(TimingError::Retry { retry, give_up });
         }
-        // The first attempt is sent R after the last good one and the second a retry later; an
-        // answer within less than another retry then arrives before G.
-        let needed = renew.saturating_add(retry).saturating_add(retry);
+        let needed = self.shortest_give_up();
         if errors.len() == known && needed > give_up {
             errors.push(TimingError::NoSecondAttempt { renew, retry, give_up, needed });
         }
@@ -214,10 +227,12 @@ impl Deref for Checked {
 #[non_exhaustive]
 pub enum TimingError {
     /// The inequality does not hold: two nodes could act as the holder at once.
-    #[error("not safe: {}", UnsafeText(.numbers))]
+    #[error("not safe: {}", UnsafeText(.numbers, *.give_up_max))]
     Unsafe {
         /// The numbers of the inequality; they know what would be needed.
         numbers: Inequality,
+        /// See [`Timing::largest_give_up`].
+        give_up_max: Option<Duration>,
     },
     /// A duration is zero that cannot be.
     #[error("{name} is zero; give it a length, such as \"1s\"")]
@@ -380,6 +395,33 @@ impl Inequality {
         from_nanos(room.checked_mul(slow)?.checked_sub(1)? / (fast * MILLION))
     }
 
+    /// The largest S that is safe with this L and hold, to the nanosecond; `None` if not even zero
+    /// is.
+    pub fn largest_hook(self) -> Option<Duration> {
+        let rho = u128::from(self.clock_error_ppm);
+        let (fast, slow) = (MILLION + rho, MILLION.checked_sub(rho).filter(|&slow| slow > 0)?);
+        // S*fast/M < L - hold*fast/slow, as in `largest_hold`.
+        let room = self.lease.as_nanos().checked_mul(slow)?;
+        let room = room.checked_sub(self.hold.as_nanos().checked_mul(fast)?)?;
+        from_nanos(room.checked_mul(MILLION)?.checked_sub(1)? / (fast * slow))
+    }
+
+    /// The largest rho that is safe with the other numbers, in parts per million; `None` if not even
+    /// zero is.
+    pub fn largest_clock_error_ppm(self) -> Option<u32> {
+        let is_safe = |clock_error_ppm| Self { clock_error_ppm, ..self }.is_safe();
+        // The need grows with rho: halve the range, with `low` safe and `high` not.
+        let (mut low, mut high) = (0, 1_000_000);
+        if !is_safe(low) {
+            return None;
+        }
+        while high - low > 1 {
+            let middle = (low + high) / 2;
+            *if is_safe(middle) { &mut low } else { &mut high } = middle;
+        }
+        Some(low)
+    }
+
     /// L less the need, in nanoseconds, rounded up: positive exactly if safe, 0 at equality.
     ///
     /// [`i128::MIN`] if no lease is long enough.
@@ -433,7 +475,7 @@ fn stretched(ns: u128, rho_ppm: u32) -> Option<u128> {
 }
 
 /// The text of [`TimingError::Unsafe`]: what is needed, what there is, and the two ways out.
-struct UnsafeText<'a>(&'a Inequality);
+struct UnsafeText<'a>(&'a Inequality, Option<Duration>);
 
 impl fmt::Display for UnsafeText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -451,9 +493,9 @@ impl fmt::Display for UnsafeText<'_> {
             Exact(smallest),
             Exact(numbers.lease),
         )?;
-        match numbers.largest_hold().filter(|hold| !hold.is_zero()) {
+        match self.1 {
             Some(hold) => write!(f, ", or lower give_up to at most {}", Exact(hold)),
-            None => f.write_str(", or shorten the hook, which alone takes that long"),
+            None => f.write_str(", or shorten the hook"),
         }
     }
 }
@@ -530,7 +572,10 @@ mod tests {
                 let lease = timing.smallest_lease().expect("a bound");
                 assert!(Timing { lease, ..timing }.validate().is_ok());
                 let below = Timing { lease: lease - NS, ..timing };
-                assert_eq!(errors_of(below), [TimingError::Unsafe { numbers: below.inequality() }]);
+                let give_up_max = below.largest_give_up();
+                assert!(give_up_max.is_some_and(|hold| hold < below.give_up));
+                let numbers = below.inequality();
+                assert_eq!(errors_of(below), [TimingError::Unsafe { numbers, give_up_max }]);
             }
         }
     }
@@ -544,7 +589,7 @@ mod tests {
              12.004400801s, and it is 12s; raise lease, or lower give_up to at most 9.995600959s"
         );
         let text = timing! { lease: secs("2s") }.validate().expect_err("unsafe").to_string();
-        assert!(text.ends_with("shorten the hook, which alone takes that long"), "{text}");
+        assert!(text.ends_with("; raise lease, or shorten the hook"), "{text}");
     }
 
     #[test]
@@ -717,12 +762,44 @@ mod tests {
         }
 
         #[test]
+        fn the_largest_hook_is_found_by_counting(lease in 0_u64..60, hold in 0_u64..40, ppm in 0_u32..900_000) {
+            let largest = (0..100).rev().find(|&hook| is_safe_with_fractions(lease, hold, hook, ppm));
+            let numbers = Inequality {
+                lease: Duration::from_nanos(lease),
+                hold: Duration::from_nanos(hold),
+                hook: Duration::ZERO,
+                clock_error_ppm: ppm,
+            };
+            prop_assert_eq!(numbers.largest_hook(), largest.map(Duration::from_nanos));
+        }
+
+        #[test]
+        fn the_largest_clock_error_is_safe_and_one_more_is_not(lease in 0_u64..99, hold in 0_u64..40, hook in 0_u64..40) {
+            let numbers = Inequality {
+                lease: Duration::from_nanos(lease),
+                hold: Duration::from_nanos(hold),
+                hook: Duration::from_nanos(hook),
+                clock_error_ppm: 0,
+            };
+            match numbers.largest_clock_error_ppm() {
+                None => prop_assert!(!is_safe_with_fractions(lease, hold, hook, 0)),
+                Some(999_999) => prop_assert!(is_safe_with_fractions(lease, hold, hook, 999_999)),
+                Some(ppm) => {
+                    prop_assert!(is_safe_with_fractions(lease, hold, hook, ppm));
+                    prop_assert!(!is_safe_with_fractions(lease, hold, hook, ppm + 1));
+                }
+            }
+        }
+
+        #[test]
         fn no_numbers_panic(
             a in any::<Duration>(), b in any::<Duration>(), c in any::<Duration>(), ppm in any::<u32>(),
         ) {
             let timing = timing! { lease: a, give_up: b, hook: c, poll: a, renew: c, clock_error_ppm: ppm };
             let _ = (timing.validate(), timing.takeover_latest(b, c), timing.self_fence());
-            let _ = (timing.inequality().overlap(), timing.inequality().largest_hold());
+            let numbers = timing.inequality();
+            let _ = (numbers.overlap(), numbers.largest_hold(), numbers.largest_hook());
+            let _ = numbers.largest_clock_error_ppm();
             let _ = timing.handover_gap(a, b);
         }
     }
