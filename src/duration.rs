@@ -137,8 +137,8 @@ fn split_digits(text: &str) -> (&str, &str) {
 /// `0.digits` of a unit in nanoseconds, if that is a whole number.
 fn exact_fraction(digits: &str, unit_ns: u128) -> Option<u128> {
     let digits = digits.trim_end_matches('0');
-    // A day is 2^16 * 3^3 * 5^11 nanoseconds, and no other unit has more twos or fives. Digits without
-    // a trailing zero cannot bring both, so more than 16 of them are never exact.
+    // A day is 2^16 * 3^3 * 5^11 nanoseconds, and no other unit has more twos or fives. Digits
+    // without a trailing zero cannot bring both, so more than 16 of them are never exact.
     if digits.len() > 16 {
         return None;
     }

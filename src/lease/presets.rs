@@ -1,9 +1,9 @@
 //! Other systems' lease timing, in the terms of [`timing`](super::timing).
 //!
-//! Each [`Preset`] is a table of another system's settings and the rules by which it turns them into
-//! a lease: what it stores as L, what G is made of, and from where its holder counts. With that the
-//! same inequality decides for all. [`Preset::explain`] fills it in, for the published settings or
-//! for an operator's own, and names the smallest change that makes them safe.
+//! Each [`Preset`] is a table of another system's settings and the rules by which it turns them
+//! into a lease: what it stores as L, what G is made of, and from where its holder counts. With
+//! that the same inequality decides for all. [`Preset::explain`] fills it in, for the published
+//! settings or for an operator's own, and names the smallest change that makes them safe.
 //!
 //! The rules were read from documentation and source at [`Preset::source`]; they describe timing
 //! logic, not how often a real deployment meets its worst case. A negative margin means that timing

@@ -92,8 +92,8 @@ impl Timing {
         self.inequality().smallest_lease()
     }
 
-    /// The largest G that is safe with this L and leaves room for one renewal and its repetition, to
-    /// the nanosecond; `None` if there is none.
+    /// The largest G that is safe with this L and leaves room for one renewal and its repetition,
+    /// to the nanosecond; `None` if there is none.
     pub fn largest_give_up(&self) -> Option<Duration> {
         self.inequality().largest_hold().filter(|&hold| hold >= self.shortest_give_up())
     }
@@ -110,7 +110,8 @@ impl Timing {
         self.inequality().margin_ns()
     }
 
-    /// The earliest takeover: `L/(1+rho)` of real time after the holder's last commit, rounded down.
+    /// The earliest takeover: `L/(1+rho)` of real time after the holder's last commit, rounded
+    /// down.
     pub fn takeover_earliest(&self) -> Duration {
         self.inequality().takeover_earliest()
     }
@@ -136,8 +137,8 @@ impl Timing {
         self.hook.saturating_add(message).saturating_add(write)
     }
 
-    /// When a holder that cannot reach the store is read-only at the latest: `G/(1-rho) + S` of real
-    /// time after the send of its last good renewal, rounded up.
+    /// When a holder that cannot reach the store is read-only at the latest: `G/(1-rho) + S` of
+    /// real time after the send of its last good renewal, rounded up.
     ///
     /// [`Duration::MAX`] if there is no bound: see [`Timing::takeover_latest`].
     pub fn self_fence(&self) -> Duration {
@@ -186,7 +187,8 @@ impl Timing {
         if errors.is_empty() { Ok(Checked(self)) } else { Err(TimingErrors(errors)) }
     }
 
-    /// A renewal that gets lost must leave time for one more, or the holder falls at the first loss.
+    /// A renewal that gets lost must leave time for one more, or the holder falls at the first
+    /// loss.
     fn check_attempts(&self, errors: &mut Vec<TimingError>) {
         let Self { give_up, renew, retry, .. } = *self;
         let known = errors.len();
@@ -372,11 +374,11 @@ impl Inequality {
         self.smallest_lease().is_some_and(|smallest| self.lease >= smallest)
     }
 
-    /// The smallest safe lease, to the nanosecond: [`Inequality::is_safe`] holds for it, and not for
-    /// one nanosecond less.
+    /// The smallest safe lease, to the nanosecond: [`Inequality::is_safe`] holds for it, and not
+    /// for one nanosecond less.
     ///
-    /// `None` if no lease is long enough: the clock may be off by 100 % or more, or the sum does not
-    /// fit into a [`Duration`].
+    /// `None` if no lease is long enough: the clock may be off by 100 % or more, or the sum does
+    /// not fit into a [`Duration`].
     pub fn smallest_lease(self) -> Option<Duration> {
         // The smallest whole number strictly above the need.
         from_nanos(self.need_ns()? + 1)
@@ -406,8 +408,8 @@ impl Inequality {
         from_nanos(room.checked_mul(MILLION)?.checked_sub(1)? / (fast * slow))
     }
 
-    /// The largest rho that is safe with the other numbers, in parts per million; `None` if not even
-    /// zero is.
+    /// The largest rho that is safe with the other numbers, in parts per million; `None` if not
+    /// even zero is.
     pub fn largest_clock_error_ppm(self) -> Option<u32> {
         let is_safe = |clock_error_ppm| Self { clock_error_ppm, ..self }.is_safe();
         // The need grows with rho: halve the range, with `low` safe and `high` not.
@@ -457,8 +459,8 @@ impl Inequality {
             .unwrap_or(Duration::MAX)
     }
 
-    /// The longest real time in which two nodes act as the holder at once, rounded outwards (by less
-    /// than 2 ns); zero if safe or if they only meet in an instant.
+    /// The longest real time in which two nodes act as the holder at once, rounded outwards (by
+    /// less than 2 ns); zero if safe or if they only meet in an instant.
     pub fn overlap(self) -> Duration {
         // `last_act` is rounded up and `takeover_earliest` down: never less than the truth.
         if self.margin_ns() >= 0 {
