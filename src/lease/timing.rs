@@ -713,11 +713,16 @@ mod tests {
         i128::from(lease) * need.1 > need.0
     }
 
+    /// Any clock error, and often one with which the need is a whole number: there strictness counts.
+    fn clock_error() -> impl Strategy<Value = u32> {
+        prop_oneof![Just(0), Just(500_000), 0_u32..900_000]
+    }
+
     proptest! {
         #[test]
         fn the_closed_form_agrees_with_fractions(
             lease in 0_u64..2_000_000_000, give_up in 0_u64..1_000_000_000,
-            hook in 0_u64..100_000_000, ppm in 0_u32..1_000_000, near in any::<bool>(), by in 0_u64..3,
+            hook in 0_u64..100_000_000, ppm in clock_error(), near in any::<bool>(), by in 0_u64..3,
         ) {
             let of = |lease| Inequality {
                 lease: Duration::from_nanos(lease),
@@ -740,7 +745,7 @@ mod tests {
         }
 
         #[test]
-        fn the_smallest_lease_is_found_by_counting(give_up in 0_u64..40, hook in 0_u64..40, ppm in 0_u32..900_000) {
+        fn the_smallest_lease_is_found_by_counting(give_up in 0_u64..40, hook in 0_u64..40, ppm in clock_error()) {
             let smallest = (0..).find(|&lease| is_safe_with_fractions(lease, give_up, hook, ppm));
             let numbers = Inequality {
                 lease: Duration::ZERO,
@@ -752,7 +757,7 @@ mod tests {
         }
 
         #[test]
-        fn the_largest_hold_is_found_by_counting(lease in 0_u64..60, hook in 0_u64..40, ppm in 0_u32..900_000) {
+        fn the_largest_hold_is_found_by_counting(lease in 0_u64..60, hook in 0_u64..40, ppm in clock_error()) {
             let largest = (0..100).rev().find(|&hold| is_safe_with_fractions(lease, hold, hook, ppm));
             let numbers = Inequality {
                 lease: Duration::from_nanos(lease),
@@ -764,7 +769,7 @@ mod tests {
         }
 
         #[test]
-        fn the_largest_hook_is_found_by_counting(lease in 0_u64..60, hold in 0_u64..40, ppm in 0_u32..900_000) {
+        fn the_largest_hook_is_found_by_counting(lease in 0_u64..60, hold in 0_u64..40, ppm in clock_error()) {
             let largest = (0..100).rev().find(|&hook| is_safe_with_fractions(lease, hold, hook, ppm));
             let numbers = Inequality {
                 lease: Duration::from_nanos(lease),
