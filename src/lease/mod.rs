@@ -8,6 +8,7 @@ pub mod client;
 pub mod elector;
 pub mod host;
 pub mod msg;
+pub mod presets;
 pub mod record;
 pub mod replica;
 pub mod safeguards;
