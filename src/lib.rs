@@ -2,4 +2,7 @@
 
 pub mod durable;
 pub mod lease;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod step;
+pub mod wire;
