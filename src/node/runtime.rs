@@ -366,15 +366,15 @@ impl<A: Runnable> Loop<'_, A> {
             self.take_step(slot, Input::Start(saved), BootInstant::now());
         }
         loop {
-            match self.pass() {
+            let more = match self.pass() {
+                Ok(more) => more,
                 Err(exit) => return exit,
-                // Let tokio look at the socket and at the hooks' tasks, however much there is to do.
-                Ok(true) => tokio::task::yield_now().await,
-                Ok(false) => {
-                    if let Err(error) = self.sleep().await {
-                        return Exit::Failed(NodeError::System(error.to_string()));
-                    }
-                }
+            };
+            // Lets tokio look at the socket and at the hooks' tasks. Without it a wake-up that is
+            // always due, or a flood, would keep the loop from ever coming back to tokio.
+            tokio::task::yield_now().await;
+            if !more && let Err(error) = self.sleep().await {
+                return Exit::Failed(NodeError::System(error.to_string()));
             }
         }
     }
@@ -422,7 +422,6 @@ impl<A: Runnable> Loop<'_, A> {
         // Steps of this very pass may have asked for these.
         let has_choices = self.slots.iter().any(|slot| !slot.choices.is_empty());
         if has_choices || accepts && !self.handed.is_empty() {
-            tokio::task::yield_now().await;
             return Ok(());
         }
         let later = self.later_timers.next_deadline().filter(|_| accepts);
