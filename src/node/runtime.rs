@@ -851,3 +851,51 @@ impl<A: Runnable> Loop<'_, A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_socket_for_both_families_knows_its_ipv4_peers_again() {
+        let peer = address("192.0.2.1:4000");
+        let book = reachable(address("[::]:1"), vec![peer, address("[2001:db8::1]:5")]).unwrap();
+        assert_eq!(book[0], address("[::ffff:192.0.2.1]:4000"));
+        assert_eq!(book[1], address("[2001:db8::1]:5"));
+        assert!(is_same_address(book[0], peer));
+        assert!(!is_same_address(book[0], address("192.0.2.1:4001")));
+        assert!(!is_same_address(book[0], address("192.0.2.2:4000")));
+        assert!(reachable(address("[::1]:1"), vec![peer]).is_err());
+    }
+
+    #[test]
+    fn a_deadline_is_only_ever_brought_forward() {
+        let at = |nanos| Some(BootInstant::from_nanos(nanos));
+        for (old, new, expected) in [
+            (at(5), at(3), at(3)),
+            (at(5), at(7), at(5)),
+            (at(5), None, None),
+            (None, at(3), None),
+            (None, None, None),
+        ] {
+            let mut published = Published { view: (), deadline: old };
+            assert_eq!(shorten(&mut published, new), old != expected);
+            assert_eq!(published.deadline, expected);
+        }
+    }
+
+    #[test]
+    fn one_log_line_a_second_for_each_reason() {
+        let mut warnings = Warnings::default();
+        for _ in 0..5 {
+            warnings.warn(NodeId(0), "one", address("[::1]:1"), "");
+        }
+        warnings.warn(NodeId(0), "two", address("[::1]:1"), "");
+        let suppressed: Vec<_> = warnings.last.values().map(|(_, count)| *count).collect();
+        assert_eq!(suppressed, [4, 0]);
+    }
+}

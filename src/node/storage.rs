@@ -157,6 +157,13 @@ impl Row {
     }
 }
 
+/// A row as it is in the file.
+#[derive(Debug)]
+struct StoredRow {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
 /// An open storage file, before its saves go to their thread.
 #[derive(Debug)]
 pub struct Store {
@@ -240,13 +247,13 @@ impl Store {
     /// this kind of storage writes.
     pub fn restore<S: Durable>(&self, lease: u16) -> Result<Option<S>, StorageError> {
         let rows = self.rows(lease)?;
-        S::restore(&mut rows.into_iter())
+        S::restore(&mut rows.into_iter().map(|row| (row.key, row.value)))
             .map_err(|reason| self.corrupt_row(format!("the rows of lease {lease}: {reason}")))
     }
 
     /// The rows of one lease in the order of their keys, checked.
-    fn rows(&self, lease: u16) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
-        let read = || -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+    fn rows(&self, lease: u16) -> Result<Vec<StoredRow>, StorageError> {
+        let read = || -> Result<Vec<StoredRow>, redb::Error> {
             let txn = self.db.begin_read()?;
             let table = match txn.open_table(ROWS) {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -257,19 +264,19 @@ impl Store {
             let mut rows = Vec::new();
             for row in table.range(first.as_slice()..end.as_slice())? {
                 let (key, value) = row?;
-                rows.push((key.value().to_vec(), value.value().to_vec()));
+                rows.push(StoredRow { key: key.value().to_vec(), value: value.value().to_vec() });
             }
             Ok(rows)
         };
         let rows = read().map_err(|error| corrupt(&self.path, &error))?;
         let mut checked = Vec::with_capacity(rows.len());
-        for (key, sealed) in rows {
-            let Some(value) = unseal(&key, &sealed) else {
-                return Err(
-                    self.corrupt_row(format!("a row of lease {lease} has a wrong checksum"))
-                );
+        for StoredRow { key, value } in rows {
+            let Some(value) = unseal(&key, &value) else {
+                let reason = format!("a row of lease {lease} has a wrong checksum");
+                return Err(self.corrupt_row(reason));
             };
-            checked.push((key[row_key(0, 0, &[]).len()..].to_vec(), value.to_vec()));
+            let key = key[row_key(0, 0, &[]).len()..].to_vec();
+            checked.push(StoredRow { key, value: value.to_vec() });
         }
         Ok(checked)
     }
