@@ -222,10 +222,10 @@ fn an_old_arming_never_fires() {
     fn rearm(_: &mut u64, event: Event, o: &mut Out<Toy>) {
         match event {
             Event::Start(_) => {
-                o.set_timer("moved", 30 * MS..30 * MS);
-                o.set_timer("cancelled", 30 * MS..30 * MS);
-                o.set_timer("first", 60 * MS..60 * MS);
-                o.set_timer("second", 61 * MS..61 * MS);
+                o.set_timer("moved", 200 * MS..200 * MS);
+                o.set_timer("cancelled", 200 * MS..200 * MS);
+                o.set_timer("first", 250 * MS..250 * MS);
+                o.set_timer("second", 251 * MS..251 * MS);
             }
             Event::Message(..) => {
                 o.set_timer("moved", 10_000 * MS..10_000 * MS);
@@ -241,8 +241,8 @@ fn an_old_arming_never_fires() {
     let node = start(toy, &[]);
     node.tell(0, Say::Ping(1)).unwrap();
     until("told", || node.counts().told == 1);
-    node.pause(100 * MS);
-    std::thread::sleep(200 * MS);
+    node.pause(300 * MS);
+    std::thread::sleep(400 * MS);
     assert_eq!(log.texts(), ["start None", "ping 1 from 0", "timer first"]);
 }
 
