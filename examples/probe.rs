@@ -67,9 +67,32 @@ fn main() {
                 ..base
             }
         }
-        "t2cs" => Cluster { faults: Faults::crashes([0,1,2], Budget::Unlimited), ..base },
-        "t3c" => Cluster { hosts: 3, faults: Faults::crashes([0,1,2], Budget::Times(1)), ..base },
-        "u2e" | "u3e" => { p.retain(|p| p.name != "single_writer" );  Cluster { hosts: if which=="u2e" {2} else {3}, timed: false, network: Network::Free{repeats: n(8,0)==1}, faults: Faults { fires: if n(9,0)==0 {Budget::Unlimited} else {Budget::Times(n(9,0) as u8)}, ..Faults::crashes([0,1,2], if n(10,0)==99 {Budget::Unlimited} else {Budget::Times(n(10,0) as u8)})}, ..base } }
+        "t2cs" => Cluster { faults: Faults::crashes([0, 1, 2], Budget::Unlimited), ..base },
+        "t3c" => Cluster { hosts: 3, faults: Faults::crashes([0, 1, 2], Budget::Times(1)), ..base },
+        "u2e" | "u3e" => {
+            p.retain(|p| p.name != "single_writer");
+            Cluster {
+                hosts: if which == "u2e" { 2 } else { 3 },
+                timed: false,
+                network: Network::Free { repeats: n(8, 0) == 1 },
+                faults: Faults {
+                    fires: if n(9, 0) == 0 {
+                        Budget::Unlimited
+                    } else {
+                        Budget::Times(n(9, 0) as u8)
+                    },
+                    ..Faults::crashes(
+                        [0, 1, 2],
+                        if n(10, 0) == 99 {
+                            Budget::Unlimited
+                        } else {
+                            Budget::Times(n(10, 0) as u8)
+                        },
+                    )
+                },
+                ..base
+            }
+        }
         _ => panic!(),
     };
     println!("{:?}", c.ticks);

@@ -1,15 +1,32 @@
-//! tenure: lease election, written once.
+//! tenure: lease election, written once, checked exhaustively, running over UDP.
+//!
+//! One protocol lives in five worlds, and every world calls it through the same function,
+//! [`step::step`]: an actor, its state and one input in; the next state and the ordered effects out.
+//! What the checker explores is what a node runs.
+//!
+//! # Reading order
+//!
+//! 1. [`lease`]: the protocol. [`lease::record`] and [`lease::elector`] are the heart of it;
+//!    [`lease::timing`] says which numbers are safe, [`lease::safeguards`] names every rule.
+//! 2. [`step`]: the only caller of actors.
+//! 3. `models`: the world with and without time, its canonical form, the engine, the registry.
+//! 4. [`wire`] and `node`: the runtime over UDP, with durable storage.
+//! 5. `config` and `cli`: what an operator sees.
+//!
+//! Without default features only the pure part is built: no socket, no clock, no disk, no tokio.
 
-#[cfg(feature = "node")]
+#[cfg(all(feature = "node", feature = "check"))]
 pub mod cli;
 #[cfg(feature = "node")]
 pub mod config;
 pub mod durable;
 pub mod duration;
 pub mod lease;
-pub mod persistent;
-pub mod step;
-
 #[cfg(feature = "check")]
 #[path = "../models/mod.rs"]
 pub mod models;
+#[cfg(feature = "node")]
+pub mod node;
+pub mod persistent;
+pub mod step;
+pub mod wire;

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn neighbouring_maps_do_not_run_into_each_other() {
         let seven: PersistentMap<u8, u8> = [(7, 7)].into_iter().collect();
-        let none = PersistentMap::default();
+        let none: PersistentMap<u8, u8> = PersistentMap::default();
         assert_ne!(hash(&(&seven, &none)), hash(&(&none, &seven)));
     }
 

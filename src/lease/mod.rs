@@ -5,6 +5,7 @@
 //! [`host`] and [`client`]. [`timing`] says which numbers are safe, [`safeguards`] names every rule.
 
 pub mod client;
+mod durable;
 pub mod elector;
 pub mod host;
 pub mod msg;
@@ -25,6 +26,7 @@ use self::elector::{Phase, Slot};
 use self::host::{Host, HostState, HostStorage};
 use self::msg::Msg;
 use self::record::{Epoch, NodeId, NodeSet, Record, Version};
+use self::replica::Table;
 use self::store::LeaseStore;
 use crate::step::Machine;
 
@@ -173,7 +175,23 @@ pub struct HostView {
     pub last_seq: u64,
     /// Up to where the history is known to be on every in-sync node.
     pub committed_seq: u64,
+    /// The table, to read from: committed rows, perhaps not the newest.
+    #[serde(skip)]
+    pub table: Option<Snapshot>,
 }
+
+/// A table as it was after some step. Costs nothing to take, and two are compared by where they end.
+#[derive(Clone, Debug)]
+pub struct Snapshot(pub Table);
+
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        let end = |table: &Table| (table.fence, table.committed, table.last());
+        end(&self.0) == end(&other.0)
+    }
+}
+
+impl Eq for Snapshot {}
 
 /// What a host is doing, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,6 +267,7 @@ impl HostState {
             in_sync: seen.map_or(NodeSet::EMPTY, |seen| seen.claim.in_sync),
             last_seq: table.map_or(0, |table| table.last().seq),
             committed_seq: table.map_or(0, |table| table.committed),
+            table: table.cloned().map(Snapshot),
         }
     }
 

@@ -1,0 +1,218 @@
+//! The only clock of a node: `CLOCK_BOOTTIME`, and a wake-up on it.
+//!
+//! A lease must run out while its holder's machine is suspended, because it runs out for everybody
+//! else. `CLOCK_MONOTONIC`, and with it `std::time::Instant` and every timer of tokio, stands still
+//! then; `CLOCK_BOOTTIME` does not, and no administrator can set it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// A point in time of this machine: nanoseconds since it was booted, suspension included.
+///
+/// It means nothing on another machine, or after the next boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BootInstant {
+    nanos: u64,
+}
+
+impl BootInstant {
+    /// Later than every instant that a machine sees: 584 years after its boot.
+    pub const NEVER: Self = Self { nanos: u64::MAX };
+
+    /// The instant this many nanoseconds after the machine's boot.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self { nanos }
+    }
+
+    /// Reads the clock.
+    pub fn now() -> Self {
+        let now = rustix::time::clock_gettime(ClockId::Boottime);
+        // The clock counts from the boot, so neither part is ever negative.
+        let secs = u64::try_from(now.tv_sec).unwrap_or(0);
+        let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
+        Self { nanos: secs.saturating_mul(NANOS_PER_SEC).saturating_add(nanos) }
+    }
+
+    /// Nanoseconds since the machine's boot.
+    pub const fn as_nanos(self) -> u64 {
+        self.nanos
+    }
+
+    /// The instant this much later, or `None` if it is beyond [`BootInstant::NEVER`].
+    pub fn checked_add(self, duration: Duration) -> Option<Self> {
+        let nanos = u64::try_from(duration.as_nanos()).ok()?;
+        Some(Self { nanos: self.nanos.checked_add(nanos)? })
+    }
+
+    /// The instant this much later, at the latest [`BootInstant::NEVER`]: a sum that wrapped would
+    /// be a deadline in the past.
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        self.checked_add(duration).unwrap_or(Self::NEVER)
+    }
+
+    /// How long ago `earlier` was, or `None` if it is later than `self`.
+    pub fn checked_duration_since(self, earlier: Self) -> Option<Duration> {
+        self.nanos.checked_sub(earlier.nanos).map(Duration::from_nanos)
+    }
+
+    /// How long ago `earlier` was; zero if it is later than `self`.
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
+        self.checked_duration_since(earlier).unwrap_or_default()
+    }
+}
+
+/// Wakes a task at a [`BootInstant`], also when the machine slept through it.
+#[derive(Debug)]
+pub struct WakeUp {
+    fd: AsyncFd<OwnedFd>,
+    at: Option<BootInstant>,
+}
+
+impl WakeUp {
+    /// A wake-up that is not set.
+    ///
+    /// # Errors
+    ///
+    /// If the process may have no further file descriptor, or no runtime of tokio with IO is
+    /// entered.
+    pub fn new() -> io::Result<Self> {
+        let fd = rustix::time::timerfd_create(
+            TimerfdClockId::Boottime,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        // Its successor is unsafe because some types do not own the descriptor that they show, and
+        // this crate forbids unsafe code. An `OwnedFd` does own its descriptor, so this is sound.
+        #[expect(deprecated, reason = "the replacement is unsafe; sound for an owned descriptor")]
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        Ok(Self { fd, at: None })
+    }
+
+    /// Sets when to wake: at that instant, at once if it has passed, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says; it has no reason to refuse.
+    pub fn set(&mut self, at: Option<BootInstant>) -> io::Result<()> {
+        if self.at == at {
+            return Ok(());
+        }
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = at.map_or(zero, |at| {
+            // Zero would disarm. The first nanosecond after boot is as long past.
+            let nanos = at.nanos.max(1);
+            Timespec {
+                tv_sec: i64::try_from(nanos / NANOS_PER_SEC).unwrap_or(i64::MAX),
+                tv_nsec: (nanos % NANOS_PER_SEC) as _,
+            }
+        });
+        let spec = Itimerspec { it_interval: zero, it_value: value };
+        rustix::time::timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
+        self.at = at;
+        Ok(())
+    }
+
+    /// Waits until the instant that was set. Losing the future loses nothing: the next call returns
+    /// at once if the instant has passed.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says when it reads the timer.
+    pub async fn expired(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            let read = ready.try_io(|fd| {
+                let mut count = [0; 8];
+                Ok(rustix::io::read(fd.get_ref(), &mut count)?)
+            });
+            match read {
+                Ok(Ok(_)) => {
+                    // It has been read and so is spent: setting the same instant again must arm it.
+                    self.at = None;
+                    return Ok(());
+                }
+                Ok(Err(error)) => return Err(error),
+                // Woken for nothing: `try_io` has noted it, so wait again.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn arithmetic_never_wraps() {
+        let late = BootInstant::from_nanos(u64::MAX - 1);
+        assert_eq!(late.checked_add(Duration::from_nanos(1)), Some(BootInstant::NEVER));
+        assert_eq!(late.checked_add(Duration::from_nanos(2)), None);
+        assert_eq!(late.saturating_add(Duration::MAX), BootInstant::NEVER);
+        let early = BootInstant::from_nanos(5);
+        assert_eq!(early.checked_duration_since(late), None);
+        assert_eq!(early.saturating_duration_since(late), Duration::ZERO);
+        assert_eq!(
+            early.saturating_duration_since(BootInstant::from_nanos(2)),
+            Duration::from_nanos(3)
+        );
+    }
+
+    #[test]
+    fn the_clock_goes_forward() {
+        let first = BootInstant::now();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(BootInstant::now() >= first.saturating_add(Duration::from_millis(2)));
+    }
+
+    #[test]
+    fn a_wake_up_comes_not_before_its_time() {
+        runtime().block_on(async {
+            let mut wake_up = WakeUp::new().unwrap();
+            let at = BootInstant::now().saturating_add(Duration::from_millis(20));
+            wake_up.set(Some(at)).unwrap();
+            wake_up.expired().await.unwrap();
+            assert!(BootInstant::now() >= at);
+        });
+    }
+
+    #[test]
+    fn a_wake_up_for_the_past_comes_at_once_and_again_when_set_again() {
+        runtime().block_on(async {
+            let mut wake_up = WakeUp::new().unwrap();
+            for _ in 0..2 {
+                wake_up.set(Some(BootInstant::from_nanos(0))).unwrap();
+                wake_up.expired().await.unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_cancelled_or_distant_wake_up_does_not_come() {
+        runtime().block_on(async {
+            let mut wake_up = WakeUp::new().unwrap();
+            for at in [None, Some(BootInstant::NEVER)] {
+                wake_up
+                    .set(Some(BootInstant::now().saturating_add(Duration::from_millis(5))))
+                    .unwrap();
+                wake_up.set(at).unwrap();
+                let waited =
+                    tokio::time::timeout(Duration::from_millis(30), wake_up.expired()).await;
+                assert!(waited.is_err(), "woken for {at:?}");
+            }
+        });
+    }
+}

@@ -1,0 +1,18 @@
+//! A node: the actors over real datagrams, a real clock and a real disk.
+//!
+//! The model takes it for granted that its surroundings behave; here is where they are made to.
+//! Read [`clock`] and [`timers`] for time, [`storage`] for what survives a crash, and `runtime`
+//! for the loop that calls the actors. [`Node::start`] and [`Handle`] are what a program uses.
+
+pub mod clock;
+mod counts;
+mod handle;
+mod runtime;
+pub mod storage;
+pub mod timers;
+
+pub use counts::Counts;
+pub use handle::{
+    Bind, Direction, Exit, HandBack, Handle, Hooks, Node, NodeError, Published, Runnable, Spec,
+    StartError, TellError,
+};

@@ -1,0 +1,853 @@
+//! What a node remembers across crashes: one redb file for each node process.
+//!
+//! Two tables. `meta` says whose file this is: format, cluster, node, and how often the node has
+//! started. `rows` holds what the actors have saved, by lease index (u16, big endian), kind (one
+//! byte) and the row's own key. Every value begins with the xxh3 checksum of key and value, so that
+//! a row that was damaged, or moved to another key, is an error and not a vote that nobody cast.
+//!
+//! Saves go to a thread of their own, which commits all that are waiting in one transaction (group
+//! commit) and then says how far the saves are durable. The event loop never waits for the disk;
+//! what may not be said before a save is durable waits in the loop's queues (runtime duty 1).
+//!
+//! A commit that fails is never tried again: after a failed fsync nobody knows which of the pages
+//! that were written before it are on the disk.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase,
+    TableDefinition, TableError,
+};
+use tokio::sync::watch;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::durable::Durable;
+use crate::lease::record::NodeId;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+
+/// What the file says it is.
+const FORMAT: &[u8] = b"tenure node storage";
+/// The version of the layout of tables, keys and values.
+const FORMAT_VERSION: u32 = 1;
+/// The kind byte of the rows of an actor's storage. Other kinds are free for what a node may have to
+/// remember besides.
+const KIND_ACTOR: u8 = 0;
+const CHECKSUM_LEN: usize = 8;
+/// redb's own default is a gigabyte, and a test has many nodes in one process.
+const CACHE_BYTES: usize = 16 << 20;
+/// How many saves one transaction takes at most, so that no save waits for very many others.
+const BATCH_MAX: usize = 1024;
+
+/// Why the storage cannot be used. Each says what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The node has used up its incarnations.
+    #[error("{}: the node has started 2^32 times; give it a new id and a new file", path.display())]
+    BootsExhausted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Saves did not become durable. The node has stopped; it has sent nothing that depends on them.
+    #[error(
+        "cannot save to {} ({reason}): the node stops; free space or replace the disk, then start it again",
+        path.display()
+    )]
+    Commit {
+        /// The file.
+        path: PathBuf,
+        /// What redb or the system says.
+        reason: String,
+    },
+    /// The file is ours, and damaged.
+    #[error(
+        "{} is damaged ({reason}): move it away and let the node join with a new id; \
+         a node that forgets what it has promised is worse than one that is gone",
+        path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is damaged.
+        reason: String,
+    },
+    /// The file is a redb database of another program.
+    #[error("{} is a database of another program: name another file; it was left as it is", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error("cannot use {} ({reason}): check that the directory exists and that this user may write there", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// Another process has it, or another node of this one.
+    #[error("{} is in use by another process: two nodes cannot share a file; stop the other one", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A later release has written it.
+    #[error(
+        "{} has format {found}, this release reads {FORMAT_VERSION}: run the release that wrote it",
+        path.display()
+    )]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It is not a redb database at all.
+    #[error("{} is not a node's storage: name another file; it was left as it is", path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It belongs to a node of another cluster.
+    #[error("{} belongs to cluster {found:?}, not {expected:?}: name this cluster's file", path.display())]
+    WrongCluster {
+        /// The file.
+        path: PathBuf,
+        /// The cluster that it belongs to.
+        found: String,
+        /// The cluster that it was opened for.
+        expected: String,
+    },
+    /// It belongs to another node of this cluster.
+    #[error("{} belongs to node {found}, not {expected}: name this node's file", path.display())]
+    WrongNode {
+        /// The file.
+        path: PathBuf,
+        /// The node that it belongs to.
+        found: u16,
+        /// The node that it was opened for.
+        expected: u16,
+    },
+}
+
+/// One row of an actor's storage: its key, and its new value or `None` if it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The row's own key, without lease and kind.
+    pub key: Vec<u8>,
+    /// The new value; `None` removes the row.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Row {
+    /// The rows in which `after` differs from `before`; all of its rows if there is no `before`.
+    pub fn difference<S: Durable>(before: Option<&S>, after: &S) -> Vec<Self> {
+        let mut rows = Vec::new();
+        after.difference(before, &mut |key, value| rows.push(Self { key, value }));
+        rows
+    }
+}
+
+/// A row as it is in the file.
+#[derive(Debug)]
+struct StoredRow {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// An open storage file, before its saves go to their thread.
+#[derive(Debug)]
+pub struct Store {
+    db: Database,
+    path: PathBuf,
+    boots: u32,
+}
+
+impl Store {
+    /// Opens this node's file, and makes it if there is none.
+    ///
+    /// It blocks on the disk, and reads the whole file to see that it is sound.
+    ///
+    /// # Errors
+    ///
+    /// Each way in which the file may not be this node's has its own [`StorageError`]. A file that
+    /// is not ours is left as it is.
+    pub fn open(path: &Path, cluster: &str, node: NodeId) -> Result<Self, StorageError> {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, cluster, node)?,
+            Err(error) => return Err(io_error(path, &error)),
+            Ok(_) => {}
+        }
+        // The first look changes nothing, so that a database of another program stays as it is, to
+        // the byte. It may fail for a file that is ours and needs repair; then the second look says
+        // what is wrong. redb may panic on pages that were altered; the second look checks them all
+        // before it trusts any.
+        let looked = catch_unwind(AssertUnwindSafe(|| look(path, cluster, node)));
+        if let Ok(Err(
+            error @ (StorageError::Foreign { .. }
+            | StorageError::NewerFormat { .. }
+            | StorageError::WrongCluster { .. }
+            | StorageError::WrongNode { .. }),
+        )) = looked
+        {
+            return Err(error);
+        }
+        let db = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .open(path)
+            .map_err(|error| open_error(path, error))?;
+        let txn = db.begin_read().map_err(|error| corrupt(path, &error))?;
+        let boots = read_meta(&txn, path, cluster, node)?;
+        drop(txn);
+        Ok(Self { db, path: path.to_owned(), boots })
+    }
+
+    /// How often the node has started with this file.
+    pub fn boots(&self) -> u32 {
+        self.boots
+    }
+
+    /// Counts a start, durably: the number is this life's incarnation, and no other life of this
+    /// node ever has it. To be called before the first send (runtime duty 4).
+    ///
+    /// # Errors
+    ///
+    /// If the count cannot be made durable; then the node must not run.
+    pub fn begin_boot(&mut self) -> Result<u32, StorageError> {
+        let Some(boots) = self.boots.checked_add(1) else {
+            return Err(StorageError::BootsExhausted { path: self.path.clone() });
+        };
+        let write = || -> Result<(), redb::Error> {
+            let mut txn = self.db.begin_write()?;
+            txn.set_durability(Durability::Immediate)?;
+            txn.open_table(META)?
+                .insert("boots", seal("boots".as_bytes(), &boots.to_be_bytes()).as_slice())?;
+            Ok(txn.commit()?)
+        };
+        write().map_err(|error| commit_error(&self.path, &error))?;
+        self.boots = boots;
+        Ok(boots)
+    }
+
+    /// What the actor of this lease has last saved; `None` if it never has.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Corrupt`] if a row's checksum is wrong, or if the rows are not ones that
+    /// this kind of storage writes.
+    pub fn restore<S: Durable>(&self, lease: u16) -> Result<Option<S>, StorageError> {
+        let rows = self.rows(lease)?;
+        S::restore(&mut rows.into_iter().map(|row| (row.key, row.value)))
+            .map_err(|reason| self.corrupt_row(format!("the rows of lease {lease}: {reason}")))
+    }
+
+    /// The rows of one lease in the order of their keys, checked.
+    fn rows(&self, lease: u16) -> Result<Vec<StoredRow>, StorageError> {
+        let read = || -> Result<Vec<StoredRow>, redb::Error> {
+            let txn = self.db.begin_read()?;
+            let table = match txn.open_table(ROWS) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let first = row_key(lease, KIND_ACTOR, &[]);
+            let end = row_key(lease, KIND_ACTOR + 1, &[]);
+            let mut rows = Vec::new();
+            for row in table.range(first.as_slice()..end.as_slice())? {
+                let (key, value) = row?;
+                rows.push(StoredRow { key: key.value().to_vec(), value: value.value().to_vec() });
+            }
+            Ok(rows)
+        };
+        let rows = read().map_err(|error| corrupt(&self.path, &error))?;
+        let mut checked = Vec::with_capacity(rows.len());
+        for StoredRow { key, value } in rows {
+            let Some(value) = unseal(&key, &value) else {
+                let reason = format!("a row of lease {lease} has a wrong checksum");
+                return Err(self.corrupt_row(reason));
+            };
+            let key = key[row_key(0, 0, &[]).len()..].to_vec();
+            checked.push(StoredRow { key, value: value.to_vec() });
+        }
+        Ok(checked)
+    }
+
+    fn corrupt_row(&self, reason: String) -> StorageError {
+        StorageError::Corrupt { path: self.path.clone(), reason }
+    }
+
+    /// Hands the file to a thread that makes saves durable, and says how far.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub fn into_committer(self) -> io::Result<(Committer, watch::Receiver<Progress>)> {
+        let (sender, receiver) = watch::channel(Progress::default());
+        let shared = Arc::new(Shared::default());
+        let thread = std::thread::Builder::new().name("tenure-commit".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || commit_until_end(self, &shared, &sender)
+        })?;
+        Ok((Committer { shared, thread: Some(thread), last: 0 }, receiver))
+    }
+}
+
+/// How far the saves are durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Every save up to this number, counted from 1, is on the disk.
+    pub durable: u64,
+    /// How many transactions that took.
+    pub commits: u64,
+    /// Why no further save will ever be.
+    pub failed: Option<StorageError>,
+}
+
+#[derive(Debug)]
+struct Save {
+    number: u64,
+    lease: u16,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    saves: VecDeque<Save>,
+    /// No save will follow.
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nobody panics while holding the lock, and a queue is whole between two operations.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where saves go. Dropping it forgets the saves that no transaction has taken yet, as a crash would,
+/// waits for a transaction that is under way, and closes the file.
+#[derive(Debug)]
+pub struct Committer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    last: u64,
+}
+
+impl Committer {
+    /// Queues a save of one lease's actor and gives its number. It does not block. Saves become
+    /// durable in the order of their numbers; those of one call all at once or not at all.
+    pub fn save(&mut self, lease: u16, rows: Vec<Row>) -> u64 {
+        self.last += 1;
+        self.shared.lock().saves.push_back(Save { number: self.last, lease, rows });
+        self.shared.work.notify_one();
+        self.last
+    }
+
+    /// The number of the last save.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Makes every queued save durable and closes the file. It blocks until then; whether it has
+    /// succeeded is in [`Progress`].
+    pub fn finish(mut self) {
+        self.shared.lock().ended = true;
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.shared.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread shows as a progress whose sender is gone.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.saves.clear();
+        queue.ended = true;
+        drop(queue);
+        self.join();
+    }
+}
+
+fn commit_until_end(store: Store, shared: &Shared, progress: &watch::Sender<Progress>) {
+    let mut batch = Vec::new();
+    loop {
+        let mut queue = shared
+            .work
+            .wait_while(shared.lock(), |queue| queue.saves.is_empty() && !queue.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        let size = queue.saves.len().min(BATCH_MAX);
+        batch.extend(queue.saves.drain(..size));
+        drop(queue);
+        let Some(last) = batch.last() else { break };
+        let durable = last.number;
+        match commit(&store.db, &batch) {
+            Ok(()) => progress.send_modify(|progress| {
+                progress.durable = durable;
+                progress.commits += 1;
+            }),
+            Err(error) => {
+                let error = commit_error(&store.path, &error);
+                progress.send_modify(|progress| progress.failed = Some(error));
+                // Whatever else is queued is lost with this transaction: it may build on it.
+                break;
+            }
+        }
+        batch.clear();
+    }
+    if let Err(error) = store.db.close() {
+        // All that was promised is durable already; redb will repair the rest when it opens.
+        tracing::debug!(path = %store.path.display(), %error, "the storage did not close cleanly");
+    }
+}
+
+/// Makes a batch of saves durable, all or none.
+fn commit(db: &Database, batch: &[Save]) -> Result<(), redb::Error> {
+    let mut txn = db.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    {
+        let mut table = txn.open_table(ROWS)?;
+        for save in batch {
+            for row in &save.rows {
+                let key = row_key(save.lease, KIND_ACTOR, &row.key);
+                match &row.value {
+                    Some(value) => {
+                        table.insert(key.as_slice(), seal(&key, value).as_slice())?;
+                    }
+                    None => {
+                        table.remove(key.as_slice())?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(txn.commit()?)
+}
+
+/// Makes a new file, whole or not at all: a crash half way leaves no file of this name, and two
+/// processes at once leave one of their two.
+fn create(path: &Path, cluster: &str, node: NodeId) -> Result<(), StorageError> {
+    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
+    name.push(format!(".{:016x}.new", rand::random::<u64>()));
+    let draft = path.with_file_name(name);
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&draft)
+        .map_err(|error| io_error(path, &error))?;
+    let made = fill(&draft, cluster, node)
+        .map_err(|error| commit_error(path, &error))
+        // A link, not a rename: it fails if the name is taken by now.
+        .and_then(|()| match fs::hard_link(&draft, path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(io_error(path, &error))
+            }
+            _ => Ok(()),
+        });
+    let _ = fs::remove_file(&draft);
+    made?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Without this a power failure can take back the name, and with it the count of starts.
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(|error| io_error(path, &error))
+}
+
+fn fill(draft: &Path, cluster: &str, node: NodeId) -> Result<(), redb::Error> {
+    let db = Builder::new().set_cache_size(CACHE_BYTES).create(draft)?;
+    let mut txn = db.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    {
+        let mut meta = txn.open_table(META)?;
+        let mut put = |key: &str, value: &[u8]| {
+            meta.insert(key, seal(key.as_bytes(), value).as_slice()).map(|_| ())
+        };
+        put("format", FORMAT)?;
+        put("version", &FORMAT_VERSION.to_be_bytes())?;
+        put("cluster", cluster.as_bytes())?;
+        put("node", &node.0.to_be_bytes())?;
+        put("boots", &0u32.to_be_bytes())?;
+        txn.open_table(ROWS)?;
+    }
+    txn.commit()?;
+    Ok(db.close()?)
+}
+
+/// Looks into a file without changing it.
+fn look(path: &Path, cluster: &str, node: NodeId) -> Result<u32, StorageError> {
+    let db = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .open_read_only(path)
+        .map_err(|error| open_error(path, error))?;
+    let txn = db.begin_read().map_err(|error| corrupt(path, &error))?;
+    read_meta(&txn, path, cluster, node)
+}
+
+/// Checks that the file is this node's, and gives its count of starts.
+fn read_meta(
+    txn: &ReadTransaction,
+    path: &Path,
+    cluster: &str,
+    node: NodeId,
+) -> Result<u32, StorageError> {
+    let foreign = || StorageError::Foreign { path: path.to_owned() };
+    let meta = match txn.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::Storage(error)) => return Err(corrupt(path, &error)),
+        // No such table, or one of another type.
+        Err(_) => return Err(foreign()),
+    };
+    let read = |key: &str| -> Result<Option<Vec<u8>>, StorageError> {
+        let value = meta.get(key).map_err(|error| corrupt(path, &error))?;
+        Ok(value.and_then(|sealed| unseal(key.as_bytes(), sealed.value()).map(<[u8]>::to_vec)))
+    };
+    let need = |key: &str| {
+        read(key)?.ok_or_else(|| StorageError::Corrupt {
+            path: path.to_owned(),
+            reason: format!("its {key} is missing or has a wrong checksum"),
+        })
+    };
+    fn number<const N: usize>(path: &Path, bytes: &[u8]) -> Result<[u8; N], StorageError> {
+        bytes.try_into().map_err(|_| StorageError::Corrupt {
+            path: path.to_owned(),
+            reason: "a number has the wrong length".to_owned(),
+        })
+    }
+    if read("format")?.as_deref() != Some(FORMAT) {
+        return Err(foreign());
+    }
+    let found = u32::from_be_bytes(number(path, &need("version")?)?);
+    if found != FORMAT_VERSION {
+        return Err(StorageError::NewerFormat { path: path.to_owned(), found });
+    }
+    let found = String::from_utf8_lossy(&need("cluster")?).into_owned();
+    if found != cluster {
+        let expected = cluster.to_owned();
+        return Err(StorageError::WrongCluster { path: path.to_owned(), found, expected });
+    }
+    let found = u16::from_be_bytes(number(path, &need("node")?)?);
+    if found != node.0 {
+        return Err(StorageError::WrongNode { path: path.to_owned(), found, expected: node.0 });
+    }
+    Ok(u32::from_be_bytes(number(path, &need("boots")?)?))
+}
+
+fn row_key(lease: u16, kind: u8, key: &[u8]) -> Vec<u8> {
+    [&lease.to_be_bytes()[..], &[kind], key].concat()
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_LEN] {
+    let mut hasher = Xxh3Default::new();
+    // The length keeps a byte from passing between key and value unseen.
+    hasher.update(&(key.len() as u64).to_be_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    hasher.digest().to_be_bytes()
+}
+
+fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
+    [&checksum(key, value)[..], value].concat()
+}
+
+fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (sum, value) = sealed.split_first_chunk::<CHECKSUM_LEN>()?;
+    (*sum == checksum(key, value)).then_some(value)
+}
+
+fn io_error(path: &Path, error: &io::Error) -> StorageError {
+    StorageError::Io { path: path.to_owned(), reason: error.to_string() }
+}
+
+fn commit_error(path: &Path, error: &redb::Error) -> StorageError {
+    StorageError::Commit { path: path.to_owned(), reason: error.to_string() }
+}
+
+fn corrupt(path: &Path, error: &dyn std::fmt::Display) -> StorageError {
+    StorageError::Corrupt { path: path.to_owned(), reason: error.to_string() }
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> StorageError {
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            StorageError::Locked { path }
+        }
+        DatabaseError::UpgradeRequired(_) => StorageError::Foreign { path },
+        DatabaseError::Storage(redb::StorageError::Io(error)) => match error.kind() {
+            io::ErrorKind::InvalidData => StorageError::NotADatabase { path },
+            // It ends before redb's own header does.
+            io::ErrorKind::UnexpectedEof => StorageError::NotADatabase { path },
+            _ => io_error(&path, &error),
+        },
+        error => corrupt(&path, &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map of bytes to bytes, row by row.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Map(std::collections::BTreeMap<u8, u8>);
+
+    impl Durable for Map {
+        fn difference(&self, before: Option<&Self>, put: &mut dyn FnMut(Vec<u8>, Option<Vec<u8>>)) {
+            let empty = Self::default();
+            let before = before.unwrap_or(&empty);
+            for (key, value) in &self.0 {
+                if before.0.get(key) != Some(value) {
+                    put(vec![*key], Some(vec![*value]));
+                }
+            }
+            for key in before.0.keys().filter(|key| !self.0.contains_key(key)) {
+                put(vec![*key], None);
+            }
+        }
+
+        fn restore(
+            rows: &mut dyn Iterator<Item = (Vec<u8>, Vec<u8>)>,
+        ) -> Result<Option<Self>, String> {
+            let mut map = Self::default();
+            for (key, value) in rows {
+                let (&[key], &[value]) = (&key[..], &value[..]) else {
+                    return Err("a row has the wrong length".to_owned());
+                };
+                map.0.insert(key, value);
+            }
+            Ok((!map.0.is_empty()).then_some(map))
+        }
+    }
+
+    fn map(rows: &[(u8, u8)]) -> Map {
+        Map(rows.iter().copied().collect())
+    }
+
+    struct Dir(tempfile::TempDir);
+
+    impl Dir {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.path().join("node.redb")
+        }
+
+        fn open(&self) -> Result<Store, StorageError> {
+            Store::open(&self.file(), "blue", NodeId(3))
+        }
+
+        fn save(&self, saves: &[(u16, Vec<Row>)]) {
+            let (mut committer, progress) = self.open().unwrap().into_committer().unwrap();
+            for (lease, rows) in saves {
+                committer.save(*lease, rows.clone());
+            }
+            let last = committer.last();
+            committer.finish();
+            assert_eq!(progress.borrow().durable, last);
+        }
+    }
+
+    #[test]
+    fn boots_are_counted_across_lives() {
+        let dir = Dir::new();
+        for boot in 1..=3 {
+            let mut store = dir.open().unwrap();
+            assert_eq!(store.boots(), boot - 1);
+            assert_eq!(store.begin_boot(), Ok(boot));
+        }
+        let names: Vec<_> =
+            fs::read_dir(dir.0.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["node.redb"], "no draft is left over");
+    }
+
+    #[test]
+    fn what_is_saved_is_restored_by_lease() {
+        let dir = Dir::new();
+        let (first, second) = (map(&[(1, 10), (2, 20)]), map(&[(2, 21), (3, 30)]));
+        dir.save(&[
+            (0, Row::difference(None, &first)),
+            (0, Row::difference(Some(&first), &second)),
+            (0x0100, Row::difference(None, &first)),
+        ]);
+        let store = dir.open().unwrap();
+        assert_eq!(store.restore(0), Ok(Some(second)));
+        assert_eq!(store.restore(0x0100), Ok(Some(first)));
+        assert_eq!(store.restore::<Map>(1), Ok(None));
+    }
+
+    #[test]
+    fn many_saves_share_one_transaction() {
+        let dir = Dir::new();
+        let (mut committer, progress) = dir.open().unwrap().into_committer().unwrap();
+        for n in 0..200 {
+            committer.save(0, Row::difference(None, &map(&[(n, n)])));
+        }
+        committer.finish();
+        let progress = progress.borrow().clone();
+        assert_eq!(progress.durable, 200);
+        assert!(progress.commits < 200, "{progress:?}");
+    }
+
+    #[test]
+    fn a_dropped_committer_closes_the_file() {
+        let dir = Dir::new();
+        let (mut committer, progress) = dir.open().unwrap().into_committer().unwrap();
+        for n in 0..200 {
+            committer.save(0, Row::difference(None, &map(&[(n, n)])));
+        }
+        drop(committer);
+        let durable = progress.borrow().durable;
+        let restored = dir.open().unwrap().restore::<Map>(0).unwrap().unwrap_or_default();
+        assert_eq!(restored.0.len() as u64, durable);
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_refused_and_left_as_it_is() {
+        let dir = Dir::new();
+        let path = dir.file();
+        let texts = ["", "x", "not a database\n", &"long ".repeat(5000)];
+        for text in texts {
+            fs::write(&path, text).unwrap();
+            assert_eq!(dir.open().unwrap_err(), StorageError::NotADatabase { path: path.clone() });
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        fs::remove_file(&path).unwrap();
+        let other: TableDefinition<'_, u64, u64> = TableDefinition::new("meta");
+        let db = Database::create(&path).unwrap();
+        let txn = db.begin_write().unwrap();
+        txn.open_table(other).unwrap().insert(1, 2).unwrap();
+        txn.commit().unwrap();
+        db.close().unwrap();
+        let before = fs::read(&path).unwrap();
+        assert_eq!(dir.open().unwrap_err(), StorageError::Foreign { path: path.clone() });
+        assert!(fs::read(&path).unwrap() == before, "a foreign database has been changed");
+    }
+
+    #[test]
+    fn another_cluster_or_node_is_refused() {
+        let dir = Dir::new();
+        drop(dir.open().unwrap());
+        let path = dir.file();
+        assert_eq!(
+            Store::open(&path, "green", NodeId(3)).unwrap_err(),
+            StorageError::WrongCluster {
+                path: path.clone(),
+                found: "blue".to_owned(),
+                expected: "green".to_owned()
+            }
+        );
+        assert_eq!(
+            Store::open(&path, "blue", NodeId(4)).unwrap_err(),
+            StorageError::WrongNode { path, found: 3, expected: 4 }
+        );
+    }
+
+    #[test]
+    fn a_second_user_is_refused() {
+        let dir = Dir::new();
+        let store = dir.open().unwrap();
+        assert_eq!(dir.open().unwrap_err(), StorageError::Locked { path: dir.file() });
+        drop(store);
+        dir.open().unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_io_error() {
+        let dir = Dir::new();
+        let error = Store::open(&dir.0.path().join("no/such/file"), "blue", NodeId(3)).unwrap_err();
+        assert!(matches!(error, StorageError::Io { .. }), "{error}");
+        let error = Store::open(dir.0.path(), "blue", NodeId(3)).unwrap_err();
+        assert!(matches!(error, StorageError::Io { .. }), "{error}");
+    }
+
+    fn tamper(dir: &Dir, change: impl FnOnce(&redb::WriteTransaction)) {
+        drop(dir.open().unwrap());
+        let db = Database::open(dir.file()).unwrap();
+        let txn = db.begin_write().unwrap();
+        change(&txn);
+        txn.commit().unwrap();
+    }
+
+    #[test]
+    fn a_later_format_is_refused() {
+        let dir = Dir::new();
+        tamper(&dir, |txn| {
+            let value = seal(b"version", &2u32.to_be_bytes());
+            txn.open_table(META).unwrap().insert("version", value.as_slice()).unwrap();
+        });
+        assert_eq!(
+            dir.open().unwrap_err(),
+            StorageError::NewerFormat { path: dir.file(), found: 2 }
+        );
+    }
+
+    #[test]
+    fn a_row_that_was_changed_or_moved_is_refused() {
+        let dir = Dir::new();
+        dir.save(&[(0, Row::difference(None, &map(&[(1, 10)])))]);
+        let sealed = seal(&row_key(0, KIND_ACTOR, &[1]), &[10]);
+        let mut changed = sealed.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        for (key, value) in [(1, changed), (2, sealed), (3, vec![1, 2, 3])] {
+            let copy = Dir::new();
+            fs::copy(dir.file(), copy.file()).unwrap();
+            tamper(&copy, |txn| {
+                let key = row_key(0, KIND_ACTOR, &[key]);
+                txn.open_table(ROWS).unwrap().insert(key.as_slice(), value.as_slice()).unwrap();
+            });
+            let error = copy.open().unwrap().restore::<Map>(0).unwrap_err();
+            assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn rows_that_the_storage_cannot_read_are_refused() {
+        let dir = Dir::new();
+        dir.save(&[(0, vec![Row { key: vec![1, 2], value: Some(vec![]) }])]);
+        let error = dir.open().unwrap().restore::<Map>(0).unwrap_err();
+        assert!(error.to_string().contains("wrong length"), "{error}");
+    }
+
+    #[test]
+    fn a_bit_that_flips_on_the_disk_is_found() {
+        let dir = Dir::new();
+        let value = b"a value that is easy to find in the file".to_vec();
+        dir.save(&[(0, vec![Row { key: vec![1], value: Some(value.clone()) }])]);
+        let mut bytes = fs::read(dir.file()).unwrap();
+        let mut found = 0;
+        for at in 0..bytes.len() - value.len() {
+            if bytes[at..at + value.len()] == value[..] {
+                bytes[at + 5] ^= 1;
+                found += 1;
+            }
+        }
+        assert!(found > 0);
+        fs::write(dir.file(), bytes).unwrap();
+        let error = dir.open().and_then(|store| store.rows(0)).unwrap_err();
+        assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
+    }
+}

@@ -1,0 +1,140 @@
+//! What goes over the network: datagrams, and nothing that moves them.
+//!
+//! ```text
+//!   0        3    4          6             8             12         16
+//!   | "tnr"  | v  | source   | destination | incarnation | sequence | body ...
+//!   |- magic -|    |-------- big endian ---------------------------|
+//! ```
+//!
+//! The body is the postcard form of (lease index, message). [`codec`] turns a message into a datagram and
+//! back; it is total and bounded. A [`Seal`] stands between the codec and the socket. There is no
+//! socket here, no clock and no randomness.
+
+pub mod codec;
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::lease::msg::{Entry, Msg, TEXT_MAX};
+use crate::lease::record::{Claim, NodeId, Record};
+
+pub use codec::{
+    DATAGRAM_MAX, DecodeError, EncodeError, HEADER_LEN, Header, Headers, MAGIC, VERSION, decode,
+    encode,
+};
+
+/// A message that may come from the network.
+///
+/// The decoder hands an actor nothing that [`Message::is_legal`] refuses, so that handlers may rely
+/// on it as they rely on types.
+pub trait Message: Serialize + DeserializeOwned {
+    /// Whether every value is within the bounds that the protocol gives it.
+    ///
+    /// Types cannot say that a text is short or that a node id is small. A text that is too long
+    /// would be accepted by one node and never fit the datagram to the next; an id beyond the limit
+    /// would panic the first handler that puts it into a set.
+    fn is_legal(&self) -> bool;
+}
+
+fn is_node(node: NodeId) -> bool {
+    node.0 < NodeId::LIMIT
+}
+
+fn is_claim(claim: &Claim) -> bool {
+    claim.holder.is_none_or(|holder| is_node(holder.node))
+}
+
+fn is_record(record: &Record) -> bool {
+    is_claim(&record.claim)
+}
+
+fn is_entry(entry: &Entry) -> bool {
+    is_node(entry.request.client) && entry.key.len() <= TEXT_MAX && entry.value.len() <= TEXT_MAX
+}
+
+impl Message for Msg {
+    fn is_legal(&self) -> bool {
+        match self {
+            Self::Read { .. }
+            | Self::Changed { .. }
+            | Self::StepDown { .. }
+            | Self::Stopped { .. }
+            | Self::Replicated { .. }
+            | Self::Behind { .. }
+            | Self::Fenced { .. } => true,
+            Self::ReadOk { record, .. }
+            | Self::Written { record, .. }
+            | Self::Conflict { record, .. }
+            | Self::Consent { record } => is_record(record),
+            Self::Write { claim, .. } => is_claim(claim),
+            Self::HandOver { target, .. } => is_node(*target),
+            Self::Apply { request, key, value } => {
+                is_node(request.client) && key.len() <= TEXT_MAX && value.len() <= TEXT_MAX
+            }
+            Self::Applied { request, .. } => is_node(request.client),
+            Self::Refused { request, holder } => {
+                is_node(request.client) && holder.is_none_or(is_node)
+            }
+            Self::Replicate { entry, .. } => {
+                entry.as_ref().is_none_or(|(_, entry)| is_entry(entry))
+            }
+            Self::Submit { key, value } => key.len() <= TEXT_MAX && value.len() <= TEXT_MAX,
+        }
+    }
+}
+
+/// A seal did not open: the datagram was not sealed by the node that its header names, or was
+/// altered on its way, or comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the datagram's seal does not open: check that both nodes have each other's current key")]
+pub struct SealError;
+
+/// What stands between the codec and the socket: confidentiality, and proof of the source.
+///
+/// A datagram is an open header and a sealed body. The header goes into the proof unchanged, so that
+/// a body cannot be moved under another header; it stays readable, so that the receiver knows whose
+/// key to use. One seal belongs to one node and serves all its peers.
+pub trait Seal: Send + Debug {
+    /// How many bytes [`Seal::seal`] adds to a body. The codec leaves them free.
+    fn overhead(&self) -> usize;
+
+    /// Whether datagrams may leave this machine under this seal.
+    ///
+    /// [`Plain`] says no: on a network, anybody can write a source address and a node id.
+    fn may_leave_the_machine(&self) -> bool;
+
+    /// Seals a body for the destination that the header names.
+    fn seal(&mut self, header: &Header, body: Vec<u8>) -> Vec<u8>;
+
+    /// Opens a body from the source that the header names.
+    ///
+    /// # Errors
+    ///
+    /// If the named source cannot have sealed these bytes under this header.
+    fn open<'a>(&mut self, header: &Header, body: &'a [u8]) -> Result<Cow<'a, [u8]>, SealError>;
+}
+
+/// No seal at all. For nodes that share one machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+
+impl Seal for Plain {
+    fn overhead(&self) -> usize {
+        0
+    }
+
+    fn may_leave_the_machine(&self) -> bool {
+        false
+    }
+
+    fn seal(&mut self, _: &Header, body: Vec<u8>) -> Vec<u8> {
+        body
+    }
+
+    fn open<'a>(&mut self, _: &Header, body: &'a [u8]) -> Result<Cow<'a, [u8]>, SealError> {
+        Ok(Cow::Borrowed(body))
+    }
+}
