@@ -1,11 +1,15 @@
 //! The command line: parsing and printing only.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::{ConfigError, ConfigErrors};
+
 pub mod config;
+pub mod node;
 pub mod paint;
 
 /// Lease election, written once: model-checked, and running over UDP.
@@ -23,12 +27,15 @@ pub enum Command {
     /// Check a cluster file, or explain the timing of a lease.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Run one node of a cluster.
+    Node(node::NodeArgs),
 }
 
 /// Runs the command that the arguments name. Exit code 2 is a usage error, for every command.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Config(command) => config::run(&command),
+        Command::Node(args) => node::run(&args),
     }
 }
 
@@ -42,4 +49,21 @@ pub fn print(text: &str) {
 pub fn usage_error(message: impl std::fmt::Display) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {message}");
     ExitCode::from(2)
+}
+
+/// Says on standard error, in one line, why the command has failed; the exit code of that.
+pub fn failure(message: impl std::fmt::Display) -> ExitCode {
+    let message = message.to_string();
+    let line: Vec<_> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let _ = writeln!(std::io::stderr(), "error: {}", line.join("; "));
+    ExitCode::FAILURE
+}
+
+/// Says in one line that the cluster file cannot be used; the exit code of that.
+pub fn config_failure(file: &Path, errors: &ConfigErrors) -> ExitCode {
+    match errors.iter().next() {
+        // This one names the file by itself.
+        Some(error @ ConfigError::Read { .. }) => failure(error),
+        _ => failure(format!("{}: {errors}", file.display())),
+    }
 }
