@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{ConfigError, ConfigErrors};
 
 pub mod config;
+pub mod lease;
 pub mod node;
 pub mod paint;
 
@@ -27,6 +28,9 @@ pub enum Command {
     /// Check a cluster file, or explain the timing of a lease.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Show and operate a lease.
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
     /// Run one node of a cluster.
     Node(node::NodeArgs),
 }
@@ -35,6 +39,7 @@ pub enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Config(command) => config::run(&command),
+        Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
     }
 }
