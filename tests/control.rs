@@ -251,7 +251,8 @@ fn a_write_that_is_late_blocks_no_later_one() {
             json!({ "op": "put", "lease": "orders", "key": key, "value": "v", "timeout_ms": ms });
         cluster.ask("w", &request)
     };
-    assert!(error(&put("late", 100)).contains("may yet be written"));
+    let late = put("late", 100);
+    assert!(error(&late).contains("may yet be written"), "{late}");
     for host in [holder, other] {
         assert_eq!(cluster.ask(host, &json!({ "op": "heal" }))["ok"], true);
     }
