@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::UdpSocket;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,7 +74,7 @@ type Run<T> = Result<T, String>;
 #[command(
     after_help = "It takes about half a minute, needs no file and no port of its own, and leaves \
     nothing behind.\n\nExit codes: 0 everything held; 1 something did not, and the message says what; \
-    2 usage."
+    2 usage; 130 interrupted."
 )]
 pub struct DemoArgs {
     /// What to show.
@@ -227,7 +228,7 @@ impl Show {
         self.print(&format!(
             "   {}  {told:<44} {}  {} of {}  {verdict}\n",
             paint.faint(format!("{:>8.3} s", since.as_secs_f64())),
-            bar(share),
+            bar(share, is_ok, paint),
             paint.strong(seconds(took)),
             seconds(bound),
         ));
@@ -320,10 +321,12 @@ impl Show {
 }
 
 /// How much of its bound something took, as a bar.
-fn bar(share: f64) -> String {
+fn bar(share: f64, is_ok: bool, paint: Paint) -> String {
     const WIDTH: usize = 12;
     let filled = ((share * WIDTH as f64).ceil() as usize).min(WIDTH);
-    format!("{}{}", "━".repeat(filled), "╌".repeat(WIDTH - filled))
+    let (taken, left) = ("━".repeat(filled), "╌".repeat(WIDTH - filled));
+    let taken = if is_ok { paint.good(taken) } else { paint.bad(taken) };
+    format!("{taken}{}", paint.faint(left))
 }
 
 fn seconds(duration: Duration) -> String {
@@ -547,6 +550,7 @@ impl Demo {
         let system = |error: io::Error| format!("the system refuses what the demo needs: {error}");
         let directory =
             tempfile::Builder::new().prefix("tenure-demo-").tempdir().map_err(system)?;
+        tidy_up_when_interrupted(directory.path().to_owned()).map_err(system)?;
         let sockets = NAMES.map(|_| UdpSocket::bind("127.0.0.1:0"));
         let sockets = sockets.into_iter().collect::<io::Result<Vec<_>>>().map_err(system)?;
         let mut file = String::from("cluster = \"demo\"\ninsecure = true\n");
@@ -741,7 +745,7 @@ impl Demo {
         show.measure("takeover after a crash", &told, took, latest());
         self.await_write()?;
         let stall = seconds(self.longest_write(begun));
-        show.tell(&format!("writes go on; the longest took {stall}, and none was lost"));
+        show.tell(&format!("writes go on; the longest took {stall}"));
         self.start_node(old)?;
         show.tell(&format!("{} starts again, read-only", NAMES[old]));
         self.rejoin(old, show)
@@ -911,6 +915,19 @@ impl Demo {
     }
 }
 
+/// Removes the directory when the demo is interrupted, and ends the process.
+fn tidy_up_when_interrupted(directory: PathBuf) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            // What cannot be removed, the system removes some day.
+            let _ = std::fs::remove_dir_all(directory);
+            std::process::exit(130);
+        }
+    })?;
+    Ok(())
+}
+
 /// The latest takeover that the timing allows.
 fn latest() -> Duration {
     TIMING.takeover_latest(STORE_TIME, STORE_TIME)
@@ -953,6 +970,7 @@ mod tests {
 
     #[test]
     fn a_bar_is_never_longer_than_its_bound() {
+        let bar = |share| bar(share, true, Paint::PLAIN);
         assert_eq!(bar(0.0), "╌".repeat(12));
         assert_eq!(bar(0.5), format!("{}{}", "━".repeat(6), "╌".repeat(6)));
         assert_eq!(bar(7.0), "━".repeat(12));

@@ -186,7 +186,7 @@ impl<'a> Cluster<'a> {
 
     fn holder(&self) -> Result<&'a Node, String> {
         let said = self.ask_all();
-        let holder = said.iter().find(|(_, said)| said.as_ref().is_ok_and(|said| holds(said)));
+        let holder = said.iter().find(|(_, said)| said.as_ref().is_ok_and(holds));
         holder.map(|(node, _)| *node).ok_or_else(|| {
             format!(
                 "no host that answers holds lease {:?} now: look at `tenure lease status`, and try again",
@@ -197,7 +197,7 @@ impl<'a> Cluster<'a> {
 
     fn status(&self) -> ExitCode {
         let said = self.ask_all();
-        let holder = said.iter().find(|(_, said)| said.as_ref().is_ok_and(|said| holds(said)));
+        let holder = said.iter().find(|(_, said)| said.as_ref().is_ok_and(holds));
         if self.json {
             let nodes: Vec<_> = said
                 .iter()
