@@ -88,8 +88,10 @@ pub struct ElectorState {
 pub struct Attempt {
     /// Its name.
     pub nonce: Nonce,
-    /// Which hold timer was armed when it was sent.
+    /// Which hold timer was armed when it was first sent.
     pub slot: Slot,
+    /// The in-sync set that it proposes.
+    pub in_sync: NodeSet,
 }
 
 /// Of two timers of one kind, which.
@@ -278,16 +280,24 @@ impl Elector {
     // Watching
     // ---------------------------------------------------------------------------------------------
 
-    /// Asks for the record, and will ask again: an unanswered read is replaced by the next, whose
-    /// nonce makes the late answer to the first a stranger.
+    /// Asks for the record, and will ask again under the same name until it is answered.
+    ///
+    /// Were the name a new one each time, a store that needs longer for an answer than the poll period
+    /// would never be heard: every answer would come to a question that is no longer asked.
+    //= SPEC LEASE-24
     fn read(&self, state: &mut ElectorState, o: &mut Out) {
-        let nonce = self.next_nonce(state);
+        let nonce = match state.reading {
+            Some(nonce) => nonce,
+            None => {
+                if !self.keeps(Safeguards::L_10_WATCH_FROM_RECEIPT) {
+                    o.set_timer(Timer::Watch(state.watch.other()), exactly(self.timing.lease));
+                }
+                self.next_nonce(state)
+            }
+        };
         state.reading = Some(nonce);
         o.send(self.store.into(), Msg::Read { nonce });
         o.set_timer(Timer::Poll, self.loosely(self.timing.poll));
-        if !self.keeps(Safeguards::L_10_WATCH_FROM_RECEIPT) {
-            o.set_timer(Timer::Watch(state.watch.other()), exactly(self.timing.lease));
-        }
     }
 
     fn on_read_ok(&self, state: &mut ElectorState, nonce: Nonce, record: &Record, o: &mut Out) {
@@ -420,7 +430,7 @@ impl Elector {
         self.attempt(state, o);
     }
 
-    /// Sends one attempt: a new name, and a hold timer that counts from this very step.
+    /// Makes an attempt: a new name, and a hold timer that counts from this very step.
     //= SPEC LEASE-6
     fn attempt(&self, state: &mut ElectorState, o: &mut Out) {
         let in_sync = state.seen.as_ref().expect("a record was seen").claim.in_sync;
@@ -429,53 +439,80 @@ impl Elector {
 
     /// The same, proposing another in-sync set.
     pub(super) fn attempt_with(&self, state: &mut ElectorState, in_sync: NodeSet, o: &mut Out) {
+        assert!(state.attempt.is_none(), "one attempt at a time");
         let base = state.seen.as_ref().expect("a record was seen");
-        let (epoch, slot, expect) = match state.phase {
-            Phase::Acquiring => (
-                self.epoch_over(state, base),
-                Slot::A,
-                self.over(base, Safeguards::L_17_TAKEOVER_CONDITIONAL),
-            ),
-            Phase::Holding { epoch, slot } => {
-                (epoch, slot.other(), self.over(base, Safeguards::L_15_RENEW_CONDITIONAL))
-            }
+        let in_sync = if base.is_absent() { self.hosts } else { in_sync };
+        let slot = match state.phase {
+            Phase::Acquiring => Slot::A,
+            Phase::Holding { slot, .. } => slot.other(),
             _ => panic!("only an acquirer or a holder claims the lease"),
         };
-        let in_sync = if base.is_absent() { self.hosts } else { in_sync };
+        let nonce = self.next_nonce(state);
+        state.exposed = state.exposed.union(in_sync);
+        state.attempt = Some(Attempt { nonce, slot, in_sync });
+        if self.keeps(Safeguards::L_1_DEADLINE_FROM_SEND) {
+            o.set_timer(Timer::Hold(slot), exactly(self.timing.give_up));
+        }
+        if !self.keeps(Safeguards::L_13_TIMER_PER_ATTEMPT) {
+            self.extend_grant(state, o);
+        }
+        self.send_attempt(state, o);
+    }
+
+    /// Sends the attempt under way, for the first time or again.
+    ///
+    /// Sent again, it is the same attempt: the same name, the same precondition, and the hold timer of
+    /// the first sending, so that whichever copy is answered, the deadline counts from before all of
+    /// them (L-18). Were each sending an attempt of its own, a store that needs longer for an answer
+    /// than the retry would never be heard.
+    //= SPEC LEASE-25
+    fn send_attempt(&self, state: &ElectorState, o: &mut Out) {
+        let base = state.seen.as_ref().expect("a record was seen");
+        let Attempt { nonce, in_sync, .. } = state.attempt.expect("an attempt is under way");
+        let (epoch, rule) = match state.phase {
+            Phase::Acquiring => {
+                (self.epoch_over(state, base), Safeguards::L_17_TAKEOVER_CONDITIONAL)
+            }
+            Phase::Holding { epoch, .. } => (epoch, Safeguards::L_15_RENEW_CONDITIONAL),
+            _ => panic!("only an acquirer or a holder claims the lease"),
+        };
         let claim = Claim {
             holder: Some(state.identity(self.me)),
             epoch,
             lease: self.timing.lease,
             in_sync,
         };
-        let nonce = match state.attempt {
-            Some(attempt) if !self.keeps(Safeguards::L_18_NONCE_PER_ATTEMPT) => attempt.nonce,
-            _ => self.next_nonce(state),
-        };
-        state.exposed = state.exposed.union(in_sync);
-        let unanswered = state.attempt.replace(Attempt { nonce, slot }).is_some();
+        let expect = self.over(base, rule);
         o.send(self.store.into(), Msg::Write { nonce, expect, claim });
         o.set_timer(Timer::Attempt, self.loosely(self.timing.retry));
+    }
 
-        let give_up = exactly(self.timing.give_up);
-        if self.keeps(Safeguards::L_1_DEADLINE_FROM_SEND) {
-            o.set_timer(Timer::Hold(slot), give_up.clone());
-        }
-        if let Phase::Holding { slot: grant, .. } = state.phase {
-            let extends = !self.keeps(Safeguards::L_13_TIMER_PER_ATTEMPT)
-                || (unanswered && !self.keeps(Safeguards::L_21_UNKNOWN_NEVER_EXTENDS));
-            if extends {
-                o.set_timer(Timer::Hold(grant), give_up);
+    /// It is time for the next renewal, or for sending again what has not been answered.
+    fn on_attempt_due(&self, state: &mut ElectorState, o: &mut Out) {
+        match (state.phase, state.attempt) {
+            (Phase::Acquiring | Phase::Holding { .. }, None) => self.attempt(state, o),
+            (Phase::Acquiring | Phase::Holding { .. }, Some(attempt)) => {
+                if !self.keeps(Safeguards::L_18_NONCE_PER_ATTEMPT) {
+                    // Taken for an attempt of its own, under the name of the one before.
+                    o.set_timer(Timer::Hold(attempt.slot), exactly(self.timing.give_up));
+                }
+                if !self.keeps(Safeguards::L_21_UNKNOWN_NEVER_EXTENDS) {
+                    self.extend_grant(state, o);
+                }
+                self.send_attempt(state, o);
             }
+            (Phase::Releasing { epoch, nonce }, _) => {
+                self.send_tombstone(state, epoch, nonce, o);
+                o.set_timer(Timer::Attempt, self.loosely(self.timing.retry));
+            }
+            _ => {}
         }
     }
 
-    /// It is time for the next renewal, or the last attempt has gone unanswered.
-    fn on_attempt_due(&self, state: &mut ElectorState, o: &mut Out) {
-        match state.phase {
-            Phase::Acquiring | Phase::Holding { .. } => self.attempt(state, o),
-            Phase::Releasing { epoch, .. } => self.release(state, epoch, o),
-            _ => {}
+    /// Gives the grant more time than its renewals have earned: only without L-13 or L-21.
+    fn extend_grant(&self, state: &ElectorState, o: &mut Out) {
+        if let Phase::Holding { slot, .. } = state.phase {
+            o.set_timer(Timer::Hold(slot), exactly(self.timing.give_up));
         }
     }
 
@@ -622,7 +659,8 @@ impl Elector {
         state.phase = Phase::Stopping { epoch, then };
         o.send(self.me.into(), Msg::Stopped { epoch });
         if then == Then::Release && !self.keeps(Safeguards::L_31_STOP_BEFORE_RELEASE) {
-            self.send_tombstone(state, epoch, o);
+            let nonce = self.next_nonce(state);
+            self.send_tombstone(state, epoch, nonce, o);
         }
     }
 
@@ -648,16 +686,16 @@ impl Elector {
         }
     }
 
-    /// Asks the store to free the record, under a new name each time.
+    /// Asks the store to free the record, and will ask again until it is answered.
     //= SPEC LEASE-14
     fn release(&self, state: &mut ElectorState, epoch: Epoch, o: &mut Out) {
-        let nonce = self.send_tombstone(state, epoch, o);
+        let nonce = self.next_nonce(state);
+        self.send_tombstone(state, epoch, nonce, o);
         state.phase = Phase::Releasing { epoch, nonce };
         o.set_timer(Timer::Attempt, self.loosely(self.timing.retry));
     }
 
-    fn send_tombstone(&self, state: &mut ElectorState, epoch: Epoch, o: &mut Out) -> Nonce {
-        let nonce = self.next_nonce(state);
+    fn send_tombstone(&self, state: &ElectorState, epoch: Epoch, nonce: Nonce, o: &mut Out) {
         let base = state.seen.as_ref().expect("a holder has seen its record");
         let epoch = if !self.keeps(Safeguards::L_27_TOMBSTONE) {
             Record::absent().claim.epoch
@@ -670,7 +708,6 @@ impl Elector {
             Claim { holder: None, epoch, lease: self.timing.lease, in_sync: base.claim.in_sync };
         let expect = self.over(base, Safeguards::L_16_RELEASE_CONDITIONAL);
         o.send(self.store.into(), Msg::Write { nonce, expect, claim });
-        nonce
     }
 
     /// An operator wants the lease to go to this host.
@@ -691,8 +728,10 @@ impl Elector {
         if self.keeps(Safeguards::L_32_LOCAL_END_BEFORE_RELEASE) {
             self.stop(state, Then::Release, o);
         } else if let Phase::Holding { slot, .. } = state.phase {
-            let nonce = self.send_tombstone(state, epoch, o);
-            state.attempt = Some(Attempt { nonce, slot: slot.other() });
+            let nonce = self.next_nonce(state);
+            self.send_tombstone(state, epoch, nonce, o);
+            let in_sync = state.exposed;
+            state.attempt = Some(Attempt { nonce, slot: slot.other(), in_sync });
         }
     }
 
