@@ -63,6 +63,10 @@ pub enum Timer {
 }
 
 /// The state of one member.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most members are hosts, and a box would cost each step"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MemberState {
     /// A host's.

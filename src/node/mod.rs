@@ -4,6 +4,8 @@
 //! Read [`clock`] and [`timers`] for time, [`storage`] for what survives a crash, and `runtime`
 //! for the loop that calls the actors. [`Node::start`] and [`Handle`] are what a program uses.
 
+#![allow(clippy::disallowed_methods, reason = "the runtime is where clocks and randomness belong")]
+
 pub mod clock;
 mod counts;
 mod handle;
