@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use stateright::{Model, Property};
+use stateright::Property;
 
 use super::canonical::{canonical, host_of, record_of, table_of};
 use super::world::{
-    Action, Condition, Faults, Network, Observer, Said, StateOf, Time, World, WorldState,
-    latest_ticks,
+    Action, Condition, Faults, Network, Observer, Said, Time, World, WorldState, latest_ticks,
 };
 use crate::lease::client::Client;
 use crate::lease::elector::{Elector, Phase, Then};
@@ -572,8 +571,10 @@ pub mod properties {
 pub struct Cluster {
     /// How many hosts.
     pub hosts: u16,
-    /// The timing, in ticks.
-    pub ticks: Ticks,
+    /// The timing.
+    pub timing: Timing,
+    /// The length of a tick.
+    pub tick: Duration,
     /// Whether time passes.
     pub timed: bool,
     /// How messages travel.
@@ -652,14 +653,30 @@ impl Ticks {
             clock_error_ppm: self.clock_error_ppm,
         }
     }
-
-    /// The longest that a period can take, in ticks.
-    pub fn latest(self, ticks: u16) -> u16 {
-        latest_ticks(Self::TICK * u32::from(ticks), Self::TICK, self.clock_error_ppm)
-    }
 }
 
 impl Cluster {
+    /// The longest that a period of the timing can take, in ticks.
+    pub fn latest(&self, period: Duration) -> u16 {
+        latest_ticks(period, self.tick, self.timing.clock_error_ppm)
+    }
+
+    /// Within how many ticks of its send a grant has ended, stop hook included: G + S.
+    pub fn self_fence(&self) -> u16 {
+        self.latest(self.timing.give_up) + latest_ticks(self.timing.hook, self.tick, 0)
+    }
+
+    /// Within how many ticks of a crash somebody leads again, on a network with this delay: one delay
+    /// for the holder's last write, which may be under way; then P, a read, L and a write.
+    pub fn takeover(&self, delay: u16) -> u16 {
+        self.latest(self.timing.poll) + self.latest(self.timing.lease) + 5 * delay
+    }
+
+    /// For how many ticks a consented hand-over leaves nobody leading: S, the consent, and a write.
+    pub fn handover_gap(&self, delay: u16) -> u16 {
+        latest_ticks(self.timing.hook, self.tick, 0) + 3 * delay
+    }
+
     /// The node of the store.
     pub fn store(&self) -> usize {
         self.hosts.into()
@@ -669,7 +686,7 @@ impl Cluster {
     pub fn world(&self, properties: Vec<Property<LeaseWorld>>) -> LeaseWorld {
         let hosts: NodeSet = (0..self.hosts).map(NodeId).collect();
         let store = NodeId(self.hosts);
-        let timing = self.ticks.timing();
+        let timing = self.timing;
         let mut actors: Vec<Member> = hosts
             .iter()
             .map(|me| {
@@ -697,9 +714,9 @@ impl Cluster {
             actors,
             time: if self.timed {
                 Time::Timed {
-                    tick: Ticks::TICK,
-                    clock_error_ppm: self.ticks.clock_error_ppm,
-                    local: self.ticks.hook,
+                    tick: self.tick,
+                    clock_error_ppm: timing.clock_error_ppm,
+                    local: latest_ticks(timing.hook, self.tick, 0),
                 }
             } else {
                 Time::Untimed
@@ -719,8 +736,3 @@ impl Cluster {
         }
     }
 }
-
-/// The state type, for those who are generic over models.
-pub type LeaseStateOf = StateOf<Member, LeaseObserver>;
-
-const _: fn(&LeaseWorld) -> Vec<LeaseState> = <LeaseWorld as Model>::init_states;

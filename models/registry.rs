@@ -1,0 +1,484 @@
+//! Every model that is checked, and what must come of it.
+//!
+//! A *safe* row must be explored to its end, hold in every property, and have exactly the registered
+//! number of states: a count that changes is a model that has changed. A *mutant* row leaves out one
+//! rule and must violate the registered property, at the registered depth: that is how we know that
+//! the rule is needed and that the checker can see what it prevents.
+
+use std::time::Duration;
+
+use super::lease::properties::{
+    acknowledged, elected, expired, fenced_effects, handed_over, handover_gap, holder_has_deadline,
+    no_lost_ack, overslept, read_only_under_another, released, renewed, self_fence, shrunk,
+    single_writer, stable_leader, taken_over, takeover_bound, unique_holder_per_epoch,
+};
+use super::lease::{Cluster, Keeps, Leaderless, LeaseWorld, Outside, Ticks};
+use super::world::{Budget, Faults, Network};
+use crate::lease::safeguards::Safeguards;
+
+/// One model and what must come of it.
+#[derive(Clone)]
+pub struct Row {
+    /// Its name on the command line.
+    pub name: String,
+    /// What it is about, in one line.
+    pub about: String,
+    /// What must come of it.
+    pub expected: Expected,
+    /// Whether it is small enough to be run by every test.
+    pub quick: bool,
+    /// Makes it.
+    pub world: fn() -> LeaseWorld,
+}
+
+/// What must come of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Every property holds in all of these states.
+    Safe(Counts),
+    /// This property is violated.
+    Violated {
+        /// Which.
+        property: &'static str,
+        /// After how many steps at the least.
+        steps: u32,
+    },
+}
+
+/// The size of a complete exploration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Different states.
+    pub unique: u64,
+    /// States made: one for each transition, and the initial one.
+    pub generated: u64,
+    /// Depth of the deepest state, counted from 1.
+    pub depth: u32,
+}
+
+impl Row {
+    /// Whether something must go wrong here.
+    pub fn is_mutant(&self) -> bool {
+        matches!(self.expected, Expected::Violated { .. })
+    }
+}
+
+/// Two hosts, a free network that repeats messages, no faults, G 2, R 1, retry 1, P 1, S 0, equal
+/// clocks, and the smallest safe L: the ground on which most rows are built.
+fn base() -> Cluster {
+    ticks(Ticks {
+        lease: 0,
+        give_up: 2,
+        renew: 1,
+        retry: 1,
+        poll: 1,
+        jitter: 0,
+        hook: 0,
+        clock_error_ppm: 0,
+    })
+}
+
+fn ticks(ticks: Ticks) -> Cluster {
+    Cluster {
+        hosts: 2,
+        timing: ticks.with_smallest_lease(Safeguards::ALL).timing(),
+        tick: Ticks::TICK,
+        timed: true,
+        network: Network::Free { repeats: true },
+        faults: Faults::NONE,
+        safeguards: Safeguards::ALL,
+        keeps: Keeps::default(),
+        outside: Vec::new(),
+        writes: None,
+        hints: false,
+    }
+}
+
+/// Clocks that may be off by 1 %, which rounded outwards is a tick either way on every timer.
+fn drifting(hook: u16) -> Cluster {
+    ticks(Ticks {
+        lease: 0,
+        give_up: 3,
+        renew: 2,
+        retry: 2,
+        poll: 2,
+        jitter: 0,
+        hook,
+        clock_error_ppm: 10_000,
+    })
+}
+
+/// A network on which every message that is not lost arrives within one tick, and timing that leaves
+/// room for one lost message: R + retry + the time of a write is less than G.
+fn timely(hosts: u16) -> Cluster {
+    let ticks = ticks(Ticks {
+        lease: 0,
+        give_up: 8,
+        renew: 3,
+        retry: 3,
+        poll: 2,
+        jitter: 1,
+        hook: 1,
+        clock_error_ppm: 0,
+    });
+    Cluster { hosts, network: Network::Timely { delay: DELAY }, ..ticks }
+}
+
+const DELAY: u16 = 1;
+
+/// No clock at all: a timer may fire at any moment, at most this often in all.
+fn untimed(hosts: u16, fires: Budget) -> Cluster {
+    Cluster {
+        hosts,
+        timed: false,
+        network: Network::Free { repeats: false },
+        faults: Faults { fires, ..Faults::NONE },
+        ..base()
+    }
+}
+
+fn with_table(cluster: Cluster, writes: &[(&'static str, &'static str)]) -> Cluster {
+    let keeps = Keeps { table: true, ..cluster.keeps };
+    Cluster { writes: Some(writes.to_vec()), keeps, ..cluster }
+}
+
+fn crashing(cluster: Cluster, nodes: &[usize], crashes: Budget) -> Cluster {
+    let faults = Faults { may_crash: nodes.to_vec(), crashes, down_at_once: 1, ..cluster.faults };
+    Cluster { faults, ..cluster }
+}
+
+fn told(cluster: Cluster, outside: Outside, times: u8) -> Cluster {
+    let faults = Faults { inputs: Budget::Times(times), ..cluster.faults };
+    Cluster { outside: vec![outside], faults, ..cluster }
+}
+
+fn losing(cluster: Cluster, losses: u8) -> Cluster {
+    let faults = Faults { losses: Budget::Times(losses), ..cluster.faults };
+    Cluster { faults, ..cluster }
+}
+
+/// What holds with clocks, and what must be possible in every model in which leases expire.
+fn timed_world(cluster: &Cluster) -> LeaseWorld {
+    cluster.world(vec![
+        single_writer(),
+        unique_holder_per_epoch(),
+        read_only_under_another(),
+        holder_has_deadline(),
+        elected(),
+        renewed(),
+        taken_over(),
+        expired(),
+    ])
+}
+
+fn row(name: &str, about: &str, quick: bool, counts: [u64; 3], world: fn() -> LeaseWorld) -> Row {
+    let [unique, generated, depth] = counts;
+    let depth = u32::try_from(depth).expect("a depth is small");
+    let expected = Expected::Safe(Counts { unique, generated, depth });
+    Row { name: name.to_owned(), about: about.to_owned(), expected, quick, world }
+}
+
+/// Every model in which everything must hold.
+pub fn safe() -> Vec<Row> {
+    vec![
+        row(
+            "timed-2",
+            "2 hosts, equal clocks, messages late, lost and repeated; any number of renewals and takeovers",
+            true,
+            [18_087, 100_881, 45],
+            || timed_world(&base()),
+        ),
+        row(
+            "timed-2-crash",
+            "the same with crashes of either host and of the store, one at a time, any number of times",
+            true,
+            [0, 0, 0],
+            || timed_world(&crashing(base(), &[0, 1, 2], Budget::Unlimited)),
+        ),
+        row(
+            "timed-2-drift",
+            "2 hosts whose clocks drift by a tick either way",
+            true,
+            [348_540, 2_717_798, 65],
+            || timed_world(&drifting(0)),
+        ),
+        row(
+            "timed-2-drift-crash",
+            "the same with crashes of either host and of the store, one at a time, any number of times",
+            false,
+            [0, 0, 0],
+            || timed_world(&crashing(drifting(0), &[0, 1, 2], Budget::Unlimited)),
+        ),
+        row(
+            "timed-2-hook",
+            "2 hosts with a stop hook that takes any time up to S, and the age of every grant",
+            true,
+            [0, 0, 0],
+            || {
+                let cluster = ticks(Ticks {
+                    lease: 0,
+                    give_up: 2,
+                    renew: 1,
+                    retry: 1,
+                    poll: 1,
+                    jitter: 0,
+                    hook: 1,
+                    clock_error_ppm: 0,
+                });
+                let keeps = Keeps { ages: Some(cluster.self_fence()), ..Keeps::default() };
+                let cluster = crashing(Cluster { keeps, ..cluster }, &[0, 1], Budget::Times(1));
+                let mut world = timed_world(&cluster);
+                world.properties.push(self_fence());
+                world
+            },
+        ),
+        row(
+            "timed-2-release",
+            "2 hosts, an operator who makes the holder step down, twice",
+            false,
+            [0, 0, 0],
+            || {
+                let mut world = timed_world(&told(base(), Outside::StepDown, 2));
+                world.properties.push(released());
+                world
+            },
+        ),
+        row(
+            "timed-2-handover",
+            "2 hosts, an operator who hands the lease over, twice, on a network that loses the consent",
+            false,
+            [0, 0, 0],
+            || {
+                let mut world = timed_world(&told(base(), Outside::HandOver, 2));
+                world.properties.push(handed_over());
+                world
+            },
+        ),
+        row(
+            "timed-2-pause",
+            "2 hosts that may be paused beyond their timers: no host that is awake writes beside another",
+            true,
+            [0, 0, 0],
+            || {
+                let faults =
+                    Faults { may_pause: vec![0, 1], pauses: Budget::Times(1), ..Faults::NONE };
+                let mut world = timed_world(&Cluster { faults, ..base() });
+                world.properties.push(overslept());
+                world
+            },
+        ),
+        row("timed-3", "3 hosts, messages late and lost", false, [862_224, 4_142_363, 68], || {
+            let network = Network::Free { repeats: false };
+            timed_world(&Cluster { hosts: 3, network, ..base() })
+        }),
+        row(
+            "untimed-2",
+            "2 hosts without any clock, messages late and lost, without bound",
+            true,
+            [0, 0, 0],
+            || untimed_world(&untimed(2, Budget::Unlimited)),
+        ),
+        row(
+            "untimed-3",
+            "3 hosts without any clock, messages late and lost, without bound",
+            false,
+            [0, 0, 0],
+            || untimed_world(&untimed(3, Budget::Unlimited)),
+        ),
+        row(
+            "untimed-2-crash",
+            "2 hosts without any clock, messages also repeated, 4 timers fire, 1 crash of a host or the store",
+            true,
+            [106_651, 682_874, 33],
+            || {
+                let cluster = crashing(untimed(2, Budget::Times(4)), &[0, 1, 2], Budget::Times(1));
+                untimed_world(&Cluster { network: Network::Free { repeats: true }, ..cluster })
+            },
+        ),
+        row(
+            "timely-2-takeover",
+            "2 hosts on a timely network, 1 crash of a host: somebody leads again within the bound",
+            true,
+            [0, 0, 0],
+            || takeover_world(2, Safeguards::ALL),
+        ),
+        row(
+            "timely-3-takeover",
+            "3 hosts on a timely network, 1 crash of a host: somebody leads again within the bound",
+            false,
+            [0, 0, 0],
+            || takeover_world(3, Safeguards::ALL),
+        ),
+        row(
+            "timely-2-stable",
+            "2 hosts on a timely network that loses 1 message: the leader never changes",
+            true,
+            [0, 0, 0],
+            || stable_world(losing(timely(2), 1)),
+        ),
+        row(
+            "timely-2-foreign",
+            "2 hosts on a timely network, somebody else writes the record: the leader never changes",
+            true,
+            [0, 0, 0],
+            || stable_world(told(timely(2), Outside::ForeignField, 1)),
+        ),
+        row(
+            "timely-2-handover",
+            "2 hosts on a timely network, hints of the store, a consented hand-over: the gap is within its bound",
+            true,
+            [0, 0, 0],
+            handover_world,
+        ),
+    ]
+}
+
+fn untimed_world(cluster: &Cluster) -> LeaseWorld {
+    cluster.world(vec![
+        unique_holder_per_epoch(),
+        read_only_under_another(),
+        holder_has_deadline(),
+        elected(),
+        renewed(),
+        taken_over(),
+        expired(),
+    ])
+}
+
+fn takeover_world(hosts: u16, safeguards: Safeguards) -> LeaseWorld {
+    let cluster = timely(hosts);
+    let bound = cluster.takeover(DELAY);
+    let leaderless = Some(Leaderless { bound, from_start: true });
+    let nodes: Vec<usize> = (0..hosts.into()).collect();
+    let cluster = crashing(cluster, &nodes, Budget::Times(1));
+    let keeps = Keeps { leaderless, ..Keeps::default() };
+    Cluster { safeguards, keeps, ..cluster }.world(vec![
+        takeover_bound(),
+        single_writer(),
+        elected(),
+        taken_over(),
+    ])
+}
+
+fn stable_world(cluster: Cluster) -> LeaseWorld {
+    let keeps = Keeps { first_leader: true, ..Keeps::default() };
+    Cluster { keeps, ..cluster }.world(vec![stable_leader(), single_writer(), elected(), renewed()])
+}
+
+fn handover_world() -> LeaseWorld {
+    let cluster = Cluster { hints: true, ..told(timely(2), Outside::HandOver, 1) };
+    let leaderless = Some(Leaderless { bound: cluster.handover_gap(DELAY), from_start: false });
+    let keeps = Keeps { leaderless, ..Keeps::default() };
+    Cluster { keeps, ..cluster }.world(vec![
+        handover_gap(),
+        single_writer(),
+        unique_holder_per_epoch(),
+        elected(),
+        handed_over(),
+    ])
+}
+
+/// One model for each rule that an actor keeps, without that rule.
+pub fn mutants() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut add =
+        |rule: Safeguards, property: &'static str, steps: u32, world: fn() -> LeaseWorld| {
+            let (name, _) = rule.iter_names().next().expect("one rule");
+            let words = name.splitn(3, '_').nth(2).expect("L_<number>_<WORDS>");
+            rows.push(Row {
+                name: rule.id(),
+                about: format!("without: {}", words.to_ascii_lowercase().replace('_', " ")),
+                expected: Expected::Violated { property, steps },
+                quick: true,
+                world,
+            });
+        };
+    /// A cluster without one rule, and the one property that must then fail.
+    macro_rules! without {
+        ($rule:ident, $property:ident, $steps:expr, $cluster:expr) => {
+            add(Safeguards::$rule, stringify!($property), $steps, || {
+                let safeguards = Safeguards::except(Safeguards::$rule);
+                let cluster: Cluster = $cluster;
+                Cluster { safeguards, ..cluster }.world(vec![$property()])
+            });
+        };
+    }
+    without!(L_1_DEADLINE_FROM_SEND, single_writer, 0, base());
+    without!(L_2_HOOK_TIME_COUNTS, single_writer, 0, {
+        let hooked = Ticks {
+            lease: 0,
+            give_up: 2,
+            renew: 1,
+            retry: 1,
+            poll: 1,
+            jitter: 0,
+            hook: 1,
+            clock_error_ppm: 0,
+        };
+        let forgotten = Safeguards::except(Safeguards::L_2_HOOK_TIME_COUNTS);
+        Cluster { timing: hooked.with_smallest_lease(forgotten).timing(), ..base() }
+    });
+    without!(L_6_NO_WALL_CLOCK, single_writer, 0, base());
+    without!(L_9_WATCH_RESTARTS, single_writer, 0, base());
+    without!(L_10_WATCH_FROM_RECEIPT, single_writer, 0, base());
+    without!(L_11_DEADLINE_IS_FINAL, single_writer, 0, base());
+    without!(L_13_TIMER_PER_ATTEMPT, single_writer, 0, base());
+    without!(L_15_RENEW_CONDITIONAL, unique_holder_per_epoch, 0, base());
+    without!(L_16_RELEASE_CONDITIONAL, single_writer, 0, {
+        let network = Network::Free { repeats: false };
+        Cluster { network, ..told(base(), Outside::StepDown, 1) }
+    });
+    without!(L_17_TAKEOVER_CONDITIONAL, single_writer, 0, base());
+    without!(L_18_NONCE_PER_ATTEMPT, single_writer, 0, base());
+    without!(L_19_OWN_WRITE_IS_KNOWN, stable_leader, 0, {
+        let keeps = Keeps { first_leader: true, ..Keeps::default() };
+        Cluster { keeps, ..losing(timely(2), 1) }
+    });
+    without!(L_20A_CONFLICT_ENDS_TERM, read_only_under_another, 0, untimed(2, Budget::Unlimited));
+    without!(L_20B_FOREIGN_FIELD_KEEPS_TERM, stable_leader, 0, {
+        let keeps = Keeps { first_leader: true, ..Keeps::default() };
+        Cluster { keeps, ..told(timely(2), Outside::ForeignField, 1) }
+    });
+    without!(L_21_UNKNOWN_NEVER_EXTENDS, single_writer, 0, base());
+    without!(L_22_STORE_CHECKS_VERSION, unique_holder_per_epoch, 0, base());
+    without!(L_23_TAKE_WHAT_WAS_WATCHED, single_writer, 0, base());
+    without!(L_25_TAKEOVER_RAISES_EPOCH, unique_holder_per_epoch, 0, base());
+    without!(
+        L_26_RELEASE_RAISES_EPOCH,
+        unique_holder_per_epoch,
+        0,
+        told(base(), Outside::StepDown, 1)
+    );
+    without!(L_27_TOMBSTONE, unique_holder_per_epoch, 0, told(base(), Outside::StepDown, 1));
+    without!(
+        L_28_RESOURCE_FENCES,
+        fenced_effects,
+        0,
+        with_table(untimed(2, Budget::Times(2)), &[("x", "1")])
+    );
+    without!(
+        L_29_IDENTITY_HAS_INCARNATION,
+        unique_holder_per_epoch,
+        0,
+        crashing(base(), &[0, 1], Budget::Times(1))
+    );
+    without!(L_30_NO_RESUME, single_writer, 0, crashing(base(), &[0, 1], Budget::Times(1)));
+    without!(L_31_STOP_BEFORE_RELEASE, single_writer, 0, told(base(), Outside::StepDown, 1));
+    without!(L_32_LOCAL_END_BEFORE_RELEASE, single_writer, 0, told(base(), Outside::StepDown, 1));
+    without!(L_33_RELEASE_FORGETS_ATTEMPTS, single_writer, 0, told(base(), Outside::StepDown, 1));
+    add(Safeguards::L_38_RECONTEND, "takeover_bound", 0, || {
+        takeover_world(2, Safeguards::except(Safeguards::L_38_RECONTEND))
+    });
+    without!(
+        L_41_IN_SYNC_SET,
+        no_lost_ack,
+        0,
+        with_table(untimed(2, Budget::Times(3)), &[("x", "1")])
+    );
+    rows
+}
+
+/// How long a row that is stuck may run before it is called incomplete.
+pub const TIME_MAX: Duration = Duration::from_secs(15 * 60);
+
+const _: [fn() -> stateright::Property<LeaseWorld>; 2] = [acknowledged, shrunk];
