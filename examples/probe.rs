@@ -1,5 +1,3 @@
-//! Explores one lease world and prints what was found: a tool for those who write models.
-
 #[global_allocator]
 static G: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use tenure::models::{check, engine::*, registry};
