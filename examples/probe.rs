@@ -1,3 +1,5 @@
+//! Runs rows of the model registry and prints what was found: a tool for those who write models.
+
 #[global_allocator]
 static G: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use tenure::models::{check, engine::*, registry};
@@ -6,7 +8,7 @@ fn main() {
     let secs: u64 = a[1].parse().unwrap();
     let rows: Vec<_> = registry::safe().into_iter().chain(registry::mutants()).collect();
     for r in rows {
-        if !(a.len() == 2 && a[1] != ""
+        if !(a.len() == 2 && !a[1].is_empty()
             || a[2..].iter().any(|p| {
                 r.name == *p || (p == "mutants" && r.is_mutant()) || (p == "safe" && !r.is_mutant())
             }))
@@ -34,10 +36,11 @@ fn main() {
             println!("{}", t.narrate());
             println!("{:#?}", t.steps.last().unwrap().nodes);
         }
-        if a.len() == 3 && r.is_mutant() {
-            if let Some(t) = &o.trace {
-                println!("{}", t.narrate());
-            }
+        if a.len() == 3
+            && r.is_mutant()
+            && let Some(t) = &o.trace
+        {
+            println!("{}", t.narrate());
         }
     }
 }

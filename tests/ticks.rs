@@ -45,7 +45,8 @@ fn time_waits_for_what_is_due() {
     };
     let cluster = Cluster {
         hosts: 2,
-        ticks: ticks.with_smallest_lease(Safeguards::ALL),
+        timing: ticks.with_smallest_lease(Safeguards::ALL).timing(),
+        tick: Ticks::TICK,
         timed: true,
         network: Network::Timely { delay: 1 },
         faults: Faults::NONE,
