@@ -21,8 +21,8 @@ use tenure::lease::replica::Replica;
 use tenure::lease::safeguards::Safeguards;
 use tenure::lease::store::LeaseStore;
 use tenure::lease::timing::Timing;
-use tenure::lease::{Member, MemberState, Storage, Timer};
-use tenure::step::{Effect, EffectOf, Input, InputOf, step};
+use tenure::lease::{Member, MemberState, Storage, Timer, View};
+use tenure::step::{Effect, EffectOf, Input, InputOf, Machine, step};
 
 type Effects = Vec<EffectOf<Member>>;
 
@@ -647,6 +647,43 @@ fn each_change_of_holder_raises_the_epoch_once() {
     bench.hook_done(0);
     bench.settle();
     assert_eq!(bench.phase(0), Phase::Holding { epoch: 3, slot: Slot::A });
+}
+
+//= SPEC LEASE-24 test
+#[test]
+fn a_takeover_whose_answer_was_lost_is_claimed_again_as_a_term_of_its_own() {
+    let mut bench = Bench::new(2).elected();
+    let store = bench.store();
+    bench.fire(1, Timer::Watch(Slot::A));
+    bench.deliver(1, store);
+    bench.lose(store, 1);
+    assert_eq!(bench.record().claim.epoch, 2);
+    bench.fire(1, Timer::Attempt);
+    bench.settle();
+    // Nobody has ever acted under epoch 2.
+    assert_eq!(bench.phase(1), Phase::Holding { epoch: 3, slot: Slot::A });
+}
+
+//= SPEC LEASE-37 test
+#[test]
+fn each_watcher_reports_the_holder_that_the_record_names() {
+    let mut bench = Bench::new(3).elected();
+    let reported = |bench: &Bench| {
+        [0, 1, 2].map(|node: usize| {
+            let state = bench.states[node].as_ref().unwrap();
+            match bench.members[node].view(Id::from(node), state) {
+                View::Host(view) => view.holder.unwrap(),
+                other => panic!("a host: {other:?}"),
+            }
+        })
+    };
+    assert_eq!(reported(&bench), [NodeId(0); 3]);
+    bench.fire(1, Timer::Watch(Slot::A));
+    bench.settle();
+    bench.fire(0, Timer::Attempt);
+    bench.fire(2, Timer::Poll);
+    bench.settle();
+    assert_eq!(reported(&bench), [NodeId(1); 3]);
 }
 
 //= SPEC LEASE-29 test

@@ -252,6 +252,7 @@ impl Machine for Member {
 }
 
 impl HostState {
+    //= SPEC LEASE-37
     fn view(&self) -> HostView {
         let seen = self.elector.seen.as_ref();
         let table = self.replica.as_ref().map(|replica| &replica.table);
