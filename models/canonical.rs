@@ -63,6 +63,7 @@ pub(super) fn canonical(
     );
     walk(state, &mut lives);
     walk_granted(&mut state.ghost, &mut lives);
+    walk(state, &mut Forget);
 
     let mut seen = Seen::default();
     walk(state, &mut seen);
@@ -223,6 +224,17 @@ impl Rewrite for Lives {
     fn holder(&mut self, holder: &mut Holder) {
         let runs = self.0.get(usize::from(holder.node.0)).copied().flatten();
         holder.incarnation = u64::from(runs == Some(holder.incarnation));
+    }
+}
+
+/// A nonce of a past life is compared with nothing any more: not even whose it was matters.
+struct Forget;
+
+impl Rewrite for Forget {
+    fn nonce(&mut self, nonce: &mut Nonce) {
+        if nonce.by.incarnation == 0 {
+            *nonce = Nonce::NONE;
+        }
     }
 }
 

@@ -125,18 +125,35 @@ pub fn tell<'a>(world: &LeaseWorld, path: impl Iterator<Item = &'a LeaseState>) 
     let mut raw = raw_world.init_states().swap_remove(0);
     let mut at = 0;
     let mut steps = Vec::new();
+    let canonical = |raw: &LeaseState| {
+        let mut state = raw.clone();
+        world.observer.canonical(world, &mut state);
+        state
+    };
     for goal in path {
-        let mut actions = Vec::new();
-        raw_world.actions(&raw, &mut actions);
-        let (action, next) = actions
-            .into_iter()
-            .find_map(|action| {
-                let next = raw_world.next_state(&raw, action)?;
-                let mut canonical = next.clone();
-                world.observer.canonical(world, &mut canonical);
-                (canonical == *goal).then_some((action, next))
-            })
-            .expect("every step of the canonical world is one of the raw world");
+        let (action, next) = loop {
+            let here = canonical(&raw);
+            let mut actions = Vec::new();
+            raw_world.actions(&raw, &mut actions);
+            let mut successors = actions
+                .into_iter()
+                .filter_map(|action| Some((action, raw_world.next_state(&raw, action)?)))
+                .map(|(action, next)| (canonical(&next), action, next))
+                .collect::<Vec<_>>();
+            if let Some(found) = successors.iter().position(|(form, ..)| form == goal) {
+                let (_, action, next) = successors.swap_remove(found);
+                break (action, next);
+            }
+            // In the raw world a dead message is still under way, and on a timely network it is urgent:
+            // its arrival changes nothing, and is not worth telling.
+            let (_, _, next) = successors
+                .into_iter()
+                .find(|(form, action, next)| {
+                    matches!(action, Action::Deliver(_)) && *form == here && *next != raw
+                })
+                .expect("every step of the canonical world is one of the raw world");
+            raw = next;
+        };
         at += u64::from(action == Action::Elapse);
         let event = raw_world.event(&raw, action);
         let nodes = next.nodes.iter().map(|node| format!("{node:?}")).collect();
@@ -153,6 +170,7 @@ fn world_like(world: &LeaseWorld) -> LeaseWorld {
         network: world.network,
         faults: world.faults.clone(),
         observer: world.observer.clone(),
+        settled: world.settled.clone(),
         canonical: world.canonical,
         properties: Vec::new(),
     }

@@ -362,14 +362,23 @@ impl Observer<Member> for LeaseObserver {
 pub mod properties {
     use super::*;
 
-    /// At every instant at most one host is writable, its stop hook included. A paused host is
-    /// excused until it has fired the timers that ran out meanwhile: it does nothing, and what it had
-    /// sent before is the fence's business.
+    /// At every instant at most one host is writable, its stop hook included. No timer covers a pause
+    /// beyond the deadline: models in which hosts are paused have [`single_holder`] instead.
     pub fn single_writer() -> Property<LeaseWorld> {
         Property::<LeaseWorld>::always("single_writer", |world, state| {
             let writers =
                 world.observer.phases(state).filter(|(_, phase)| phase.writable().is_some());
             writers.count() <= 1
+        })
+    }
+
+    /// At every instant at most one host that is awake accepts new work. This is what remains of
+    /// `single_writer` where hosts may be paused beyond their timers: one that wakes up steps down before
+    /// it does anything else, but its work still has to be stopped, beside a holder that waited for
+    /// none of that. Only the fence at the resource covers what that work may do.
+    pub fn single_holder() -> Property<LeaseWorld> {
+        Property::<LeaseWorld>::always("single_holder", |world, state| {
+            world.observer.phases(state).filter(|(_, phase)| phase.holding().is_some()).count() <= 1
         })
     }
 
@@ -591,6 +600,8 @@ pub struct Cluster {
     pub writes: Option<Vec<(&'static str, &'static str)>>,
     /// Whether the store hints at changes.
     pub hints: bool,
+    /// Whether hosts and store have elected a holder and come to rest before anything else happens.
+    pub settled: bool,
 }
 
 /// The numbers of a model, in ticks.
@@ -731,6 +742,7 @@ impl Cluster {
                 keeps: self.keeps,
                 outside: self.outside.clone(),
             },
+            settled: if self.settled { (0..=self.store()).collect() } else { Vec::new() },
             canonical: true,
             properties,
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::lease::properties::{
     acknowledged, elected, expired, fenced_effects, handed_over, handover_gap, holder_has_deadline,
     no_lost_ack, overslept, read_only_under_another, released, renewed, self_fence, shrunk,
-    single_writer, stable_leader, taken_over, takeover_bound, unique_holder_per_epoch,
+    single_holder, single_writer, stable_leader, taken_over, takeover_bound,
+    unique_holder_per_epoch,
 };
 use super::lease::{Cluster, Keeps, Leaderless, LeaseWorld, Outside, Ticks};
 use super::world::{Budget, Faults, Network};
@@ -91,6 +92,7 @@ fn ticks(ticks: Ticks) -> Cluster {
         outside: Vec::new(),
         writes: None,
         hints: false,
+        settled: false,
     }
 }
 
@@ -139,7 +141,7 @@ fn untimed(hosts: u16, fires: Budget) -> Cluster {
 
 fn with_table(cluster: Cluster, writes: &[(&'static str, &'static str)]) -> Cluster {
     let keeps = Keeps { table: true, ..cluster.keeps };
-    Cluster { writes: Some(writes.to_vec()), keeps, ..cluster }
+    Cluster { writes: Some(writes.to_vec()), keeps, settled: true, ..cluster }
 }
 
 fn crashing(cluster: Cluster, nodes: &[usize], crashes: Budget) -> Cluster {
@@ -262,8 +264,9 @@ pub fn safe() -> Vec<Row> {
             || {
                 let faults =
                     Faults { may_pause: vec![0, 1], pauses: Budget::Times(1), ..Faults::NONE };
-                let mut world = timed_world(&Cluster { faults, ..base() });
-                world.properties.push(overslept());
+                let network = Network::Free { repeats: false };
+                let mut world = untimed_world(&Cluster { faults, network, ..base() });
+                world.properties.extend([single_holder(), overslept()]);
                 world
             },
         ),
@@ -294,6 +297,33 @@ pub fn safe() -> Vec<Row> {
                 let cluster = crashing(untimed(2, Budget::Times(4)), &[0, 1, 2], Budget::Times(1));
                 untimed_world(&Cluster { network: Network::Free { repeats: true }, ..cluster })
             },
+        ),
+        row(
+            "untimed-2-table",
+            "2 hosts with replicas and a client, no clock, 3 timers fire, 1 crash of a host",
+            false,
+            [0, 0, 0],
+            || {
+                let cluster = crashing(untimed(2, Budget::Times(3)), &[0, 1], Budget::Times(1));
+                table_world(with_table(cluster, &[("x", "1")]))
+            },
+        ),
+        row(
+            "untimed-2-table-writes",
+            "the same with 2 writes to one row and no crash, 4 timers fire",
+            false,
+            [0, 0, 0],
+            || {
+                let cluster = untimed(2, Budget::Times(4));
+                table_world(with_table(cluster, &[("x", "1"), ("x", "2")]))
+            },
+        ),
+        row(
+            "untimed-3-table",
+            "3 hosts with replicas and a client, no clock, 2 timers fire",
+            false,
+            [0, 0, 0],
+            || table_world(with_table(untimed(3, Budget::Times(2)), &[("x", "1")])),
         ),
         row(
             "timely-2-takeover",
@@ -343,6 +373,12 @@ fn untimed_world(cluster: &Cluster) -> LeaseWorld {
         taken_over(),
         expired(),
     ])
+}
+
+fn table_world(cluster: Cluster) -> LeaseWorld {
+    let mut world = untimed_world(&cluster);
+    world.properties.extend([fenced_effects(), no_lost_ack(), acknowledged(), shrunk()]);
+    world
 }
 
 fn takeover_world(hosts: u16, safeguards: Safeguards) -> LeaseWorld {
@@ -480,5 +516,3 @@ pub fn mutants() -> Vec<Row> {
 
 /// How long a row that is stuck may run before it is called incomplete.
 pub const TIME_MAX: Duration = Duration::from_secs(15 * 60);
-
-const _: [fn() -> stateright::Property<LeaseWorld>; 2] = [acknowledged, shrunk];

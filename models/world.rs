@@ -222,6 +222,9 @@ pub struct World<A: Subject, O: Observer<A> = Blind> {
     pub faults: Faults,
     /// What is observed.
     pub observer: O,
+    /// The nodes that start first, and whose messages are all delivered before the others start and
+    /// anything else happens. With none, all start at once and everything can happen from then on.
+    pub settled: Vec<usize>,
     /// Whether states are made canonical. Off, the world is the raw one that the canonical form is
     /// tested against, and in which counterexamples are told.
     pub canonical: bool,
@@ -539,6 +542,21 @@ where
         }
     }
 
+    /// Delivers what is under way, in its order, until nothing is.
+    fn settle(&self, state: &mut StateOf<A, O>) {
+        for _ in 0..1000 {
+            if state.network.is_empty() {
+                return;
+            }
+            let before = state.clone();
+            let flight = state.network.remove(0);
+            let src = Id::from(usize::from(flight.src));
+            self.run(state, flight.dst.into(), Input::Deliver { src, msg: flight.msg });
+            self.observer.observe(self, &before, Action::Deliver(0), state);
+        }
+        panic!("the nodes that start first never come to rest");
+    }
+
     fn crash(&self, state: &mut StateOf<A, O>, node: usize) {
         state.nodes[node].state = None;
         state.nodes[node].timers.clear();
@@ -595,8 +613,14 @@ where
             },
             ghost: self.observer.begin(self),
         };
-        for node in 0..self.actors.len() {
+        for &node in &self.settled {
             self.run(&mut state, node, Input::Start(None));
+        }
+        self.settle(&mut state);
+        for node in 0..self.actors.len() {
+            if state.nodes[node].state.is_none() {
+                self.run(&mut state, node, Input::Start(None));
+            }
         }
         if self.canonical {
             self.observer.canonical(self, &mut state);

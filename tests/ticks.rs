@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use stateright::Model;
-use tenure::lease::safeguards::Safeguards;
-use tenure::models::lease::{Cluster, Keeps, Ticks};
-use tenure::models::world::{
-    Action, Condition, Faults, Network, Time, World, earliest_ticks, latest_ticks,
-};
+use tenure::models::registry;
+use tenure::models::world::{Action, Condition, Time, World, earliest_ticks, latest_ticks};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -33,30 +30,9 @@ fn a_window_is_rounded_outwards() {
 //= SPEC TIME-13 test
 #[test]
 fn time_waits_for_what_is_due() {
-    let ticks = Ticks {
-        lease: 0,
-        give_up: 3,
-        renew: 1,
-        retry: 1,
-        poll: 2,
-        jitter: 0,
-        hook: 1,
-        clock_error_ppm: 0,
-    };
-    let cluster = Cluster {
-        hosts: 2,
-        timing: ticks.with_smallest_lease(Safeguards::ALL).timing(),
-        tick: Ticks::TICK,
-        timed: true,
-        network: Network::Timely { delay: 1 },
-        faults: Faults::NONE,
-        safeguards: Safeguards::ALL,
-        keeps: Keeps::default(),
-        outside: Vec::new(),
-        writes: None,
-        hints: false,
-    };
-    let world = World { canonical: false, ..cluster.world(Vec::new()) };
+    let rows = registry::safe();
+    let row = rows.iter().find(|row| row.name == "timely-2-stable").expect("it is registered");
+    let world = World { canonical: false, ..(row.world)() };
     assert!(matches!(world.time, Time::Timed { .. }));
     // Walks one long run, taking each kind of action in turn, and looks at every state on the way.
     let mut state = world.init_states().remove(0);

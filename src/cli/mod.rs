@@ -3,20 +3,27 @@
 #![allow(clippy::disallowed_methods, reason = "a command may wait, and say how long it took")]
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::{ConfigError, ConfigErrors};
+
 pub mod config;
+pub mod demo;
+pub mod lease;
+pub mod node;
 pub mod paint;
 
 /// Lease election, written once: model-checked, and running over UDP.
 #[derive(Debug, Parser)]
-#[command(name = "tenure", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "tenure", version, propagate_version = true)]
+#[command(after_help = "Without a command, the demo runs.")]
 pub struct Cli {
-    /// What to do.
+    /// What to do; without it, the demo runs.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// The commands.
@@ -25,12 +32,22 @@ pub enum Command {
     /// Check a cluster file, or explain the timing of a lease.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Show a cluster in this process: failover, partition, suspension, hand-over.
+    Demo(demo::DemoArgs),
+    /// Show and operate a lease.
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
+    /// Run one node of a cluster.
+    Node(node::NodeArgs),
 }
 
 /// Runs the command that the arguments name. Exit code 2 is a usage error, for every command.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    match Cli::parse().command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default())) {
         Command::Config(command) => config::run(&command),
+        Command::Demo(args) => demo::run(&args),
+        Command::Lease(command) => lease::run(&command),
+        Command::Node(args) => node::run(&args),
     }
 }
 
@@ -44,4 +61,21 @@ pub fn print(text: &str) {
 pub fn usage_error(message: impl std::fmt::Display) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {message}");
     ExitCode::from(2)
+}
+
+/// Says on standard error, in one line, why the command has failed; the exit code of that.
+pub fn failure(message: impl std::fmt::Display) -> ExitCode {
+    let message = message.to_string();
+    let line: Vec<_> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let _ = writeln!(std::io::stderr(), "error: {}", line.join("; "));
+    ExitCode::FAILURE
+}
+
+/// Says in one line that the cluster file cannot be used; the exit code of that.
+pub fn config_failure(file: &Path, errors: &ConfigErrors) -> ExitCode {
+    match errors.iter().next() {
+        // This one names the file by itself.
+        Some(error @ ConfigError::Read { .. }) => failure(error),
+        _ => failure(format!("{}: {errors}", file.display())),
+    }
 }
