@@ -6,6 +6,12 @@
 //! never be read as a pass. A state is known by a 64-bit fingerprint of all of its content; with n
 //! states, two of them share one with a probability of about n^2 / 2^65 (1e-5 at 30 million).
 
+#![allow(clippy::disallowed_methods, reason = "the engine says how long a search took")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "no state is kept in this map, and its hasher is fixed"
+)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -202,7 +208,7 @@ where
                 }
             }
             expanded += 1;
-            if expanded % 1024 == 0 {
+            if expanded.is_multiple_of(1024) {
                 let unique = known.len() as u64;
                 on_progress(Progress { unique, generated, depth, frontier: next.len() as u64 });
                 if limits.states.is_some_and(|limit| unique >= limit) {

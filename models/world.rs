@@ -402,6 +402,7 @@ where
     O: Observer<A>,
 {
     /// The window of a timer that is set for this range, on this world's clocks.
+    //= SPEC TIME-12
     pub fn window(&self, range: &std::ops::Range<Duration>) -> Window {
         match self.time {
             Time::Untimed => Window { earliest: 0, latest: 0 },
@@ -447,6 +448,7 @@ where
     }
 
     /// Whether a tick may pass: nothing is due.
+    //= SPEC TIME-13
     fn may_elapse(&self, state: &StateOf<A, O>) -> bool {
         let timer_is_due = state.nodes.iter().any(|node| {
             node.condition == Condition::Waking

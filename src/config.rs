@@ -804,6 +804,7 @@ impl Reader {
             self.errors.push(ConfigError::DuplicateName { place: place.clone() });
         }
         let hosts = self.hosts(&place, &raw.hosts);
+        //= SPEC LEASE-27
         let store = if raw.hosts.contains(&raw.store) {
             let (place, node) = (place.clone(), raw.store);
             self.errors.push(ConfigError::StoreIsHost { place, node });
@@ -827,6 +828,7 @@ impl Reader {
     }
 
     /// The hosts of a lease, each once.
+    //= SPEC LEASE-25
     fn hosts(&mut self, place: &Place, names: &[String]) -> Vec<NodeId> {
         let mut seen = BTreeSet::new();
         let mut hosts = Vec::new();
@@ -846,6 +848,7 @@ impl Reader {
     }
 
     /// The node of that name, which must have that role.
+    //= SPEC LEASE-27
     fn member(&mut self, place: &Place, name: &str, needed: Role) -> Option<NodeId> {
         let (place, node) = (place.clone(), name.to_owned());
         let Some(known) = self.nodes.get(name) else {
@@ -864,6 +867,7 @@ impl Reader {
     }
 
     /// Warns of hosts that share a zone (A2).
+    //= SPEC LEASE-26
     fn zones(&mut self, lease: &str, hosts: &[String]) {
         let mut zones: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
         for host in hosts {
@@ -1172,6 +1176,7 @@ clock_error_ppm = 100
         }
     }
 
+    //= SPEC LEASE-25 test
     #[test]
     fn a_lease_needs_two_different_hosts() {
         let hosts = "hosts = [\"a\", \"b\"]";
@@ -1183,6 +1188,7 @@ clock_error_ppm = 100
         assert_eq!(problems.len(), 2, "{problems:#?}");
     }
 
+    //= SPEC LEASE-27 test
     #[test]
     fn a_lease_names_nodes_that_are_there_in_their_role() {
         let hosts = "hosts = [\"a\", \"b\"]";
@@ -1197,6 +1203,7 @@ clock_error_ppm = 100
         assert_one(&problems, "lease \"orders\": store \"c\" has the role client", "role is store");
     }
 
+    //= SPEC LEASE-27 test
     #[test]
     fn the_store_is_not_a_host() {
         let problems = refused("store = \"s\"", "store = \"a\"");
@@ -1230,6 +1237,7 @@ clock_error_ppm = 100
         assert_one(&problems, "lease \"stock\": poll: ", "a number is expected");
     }
 
+    //= SPEC TIME-2 test
     #[test]
     fn unsafe_timing_is_refused_with_its_numbers() {
         let text = with("poll = \"500ms\"", "lease = \"12s\"");
@@ -1247,6 +1255,7 @@ clock_error_ppm = 100
         assert_one(&problems, "lease \"stock\": timing: renew 9s + 2 * retry 1s", "; jitter 3s");
     }
 
+    //= SPEC LEASE-26 test
     #[test]
     fn two_hosts_in_one_zone_are_reported_but_accepted() {
         let config = Config::parse(&with("zone-2", "zone-1")).expect("accepted");

@@ -57,7 +57,7 @@ impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
 
     /// The last entry at or below a key.
     pub fn at_or_below(&self, key: &K) -> Option<(&K, &V)> {
-        self.0.get_prev(key).map(|(key, value)| (key, value))
+        self.0.get_prev(key)
     }
 
     /// Reports each key whose value differs from `before`, with its new value, or `None` if it is

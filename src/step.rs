@@ -81,6 +81,7 @@ pub type EffectOf<A> =
 /// # Panics
 ///
 /// If `state` and `input` do not belong together, or if the actor's own [`Machine::check`] fails.
+//= SPEC TIME-4
 pub fn step<A>(
     actor: &A,
     id: Id,

@@ -111,6 +111,7 @@ fn the_smallest_safe_lease_is_accepted_and_one_nanosecond_less_is_not() {
     );
 }
 
+//= SPEC LEASE-26 test
 #[test]
 fn hosts_that_share_a_zone_are_reported_and_accepted() {
     let run = Cluster::new("zone-1", "").check(&[]);

@@ -1,5 +1,7 @@
 //! The control socket of nodes that run in this process, on loopback.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits for real processes, and for real time")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;

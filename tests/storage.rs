@@ -2,6 +2,8 @@
 //!
 //! The parent starts this very test binary again as a child that runs [`child`] only.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits for real processes, and for real time")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write};

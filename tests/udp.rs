@@ -1,5 +1,7 @@
 //! Nodes over real datagrams on loopback: the runtime's duties, one by one.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits for real processes, and for real time")]
+
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -174,6 +176,7 @@ fn a_flood_does_not_delay_a_timer() {
     assert!(fired >= 20, "600 ms of handlers leave time for it, and it fired {fired} times");
 }
 
+//= SPEC TIME-8 test
 #[test]
 fn after_a_pause_the_timers_go_first() {
     let peer = Peer::new(1);
@@ -194,6 +197,7 @@ fn after_a_pause_the_timers_go_first() {
     assert_eq!(log.texts()[paused + 1], "ping 0 from 1");
 }
 
+//= SPEC TIME-8 test
 #[test]
 fn a_timer_that_is_always_due_does_not_starve_the_socket() {
     fn spin(_: &mut u64, event: Event, o: &mut Out<Toy>) {
@@ -217,6 +221,7 @@ fn a_timer_that_is_always_due_does_not_starve_the_socket() {
     assert_eq!(node.stop(), Exit::Stopped);
 }
 
+//= SPEC TIME-7 test
 #[test]
 fn an_old_arming_never_fires() {
     fn rearm(_: &mut u64, event: Event, o: &mut Out<Toy>) {
@@ -251,6 +256,7 @@ fn stored(path: &Path) -> u64 {
     store.restore::<Number>(0).unwrap().map_or(0, |number| number.0)
 }
 
+//= SPEC TIME-10 test
 #[test]
 fn what_is_acknowledged_or_shown_is_stored_whenever_the_node_is_killed() {
     let dir = tempfile::tempdir().unwrap();
@@ -315,6 +321,7 @@ fn a_stopped_node_has_saved_and_sent_everything() {
     assert!(node.counts().commits < handled, "saves share transactions");
 }
 
+//= SPEC TIME-3 test
 #[test]
 fn a_killed_node_starts_again_on_its_port_with_its_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -339,6 +346,7 @@ fn a_killed_node_starts_again_on_its_port_with_its_file() {
     assert_eq!(log.texts()[0], "start Some(1)");
 }
 
+//= SPEC TIME-15 test
 #[test]
 fn each_reason_not_to_start_is_named() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -472,6 +480,7 @@ fn every_alternative_is_chosen_some_time() {
     until("all three", || view(&node) == Some(0b111));
 }
 
+//= SPEC TIME-11 test
 #[test]
 fn a_view_permits_no_longer_than_its_timer() {
     fn hold(state: &mut u64, event: Event, o: &mut Out<Toy>) {
@@ -516,6 +525,28 @@ fn a_view_permits_no_longer_than_its_timer() {
     assert!(shown(&node).unwrap().deadline.is_some());
     node.kill();
     assert_eq!(shown(&node).unwrap().deadline, None, "a node that has ended permits nothing");
+}
+
+//= SPEC TIME-9 test
+#[test]
+fn a_term_is_counted_from_before_its_handler_and_from_after_its_input() {
+    fn hold(_: &mut u64, event: Event, o: &mut Out<Toy>) {
+        if let Event::Message(..) = event {
+            std::thread::sleep(30 * MS);
+            o.set_timer("hold", 10_000 * MS..10_000 * MS);
+        }
+    }
+    let toy = Toy { permission: Some("hold"), ..Toy::new(hold) };
+    let log = toy.log.clone();
+    let node = start(toy, &[]);
+    let told = BootInstant::now();
+    node.tell(0, Say::Ping(1)).unwrap();
+    until("held", || shown(&node).is_some_and(|shown| shown.deadline.is_some()));
+    let deadline = shown(&node).unwrap().deadline.unwrap();
+    let entries = log.entries();
+    let (handled, _) = entries.iter().find(|(_, text)| text.starts_with("ping")).unwrap();
+    assert!(deadline >= told.saturating_add(10_000 * MS), "not before the input was there");
+    assert!(deadline <= handled.saturating_add(10_000 * MS), "nothing was sent before this");
 }
 
 #[test]

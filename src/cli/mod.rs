@@ -1,5 +1,7 @@
 //! The command line: parsing and printing only.
 
+#![allow(clippy::disallowed_methods, reason = "a command may wait, and say how long it took")]
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;

@@ -236,6 +236,7 @@ impl Elector {
     }
 
     /// The store, another host, an operator or the host itself says something.
+    //= SPEC LEASE-30
     pub(super) fn on_msg(&self, state: &mut ElectorState, src: NodeId, msg: &Msg, o: &mut Out) {
         let from_store = src == self.store;
         let from_host = src == self.me;
@@ -284,7 +285,7 @@ impl Elector {
     ///
     /// Were the name a new one each time, a store that needs longer for an answer than the poll period
     /// would never be heard: every answer would come to a question that is no longer asked.
-    //= SPEC LEASE-24
+    //= SPEC LEASE-34
     fn read(&self, state: &mut ElectorState, o: &mut Out) {
         let nonce = match state.reading {
             Some(nonce) => nonce,
@@ -438,6 +439,7 @@ impl Elector {
     }
 
     /// The same, proposing another in-sync set.
+    //= SPEC LEASE-29
     pub(super) fn attempt_with(&self, state: &mut ElectorState, in_sync: NodeSet, o: &mut Out) {
         assert!(state.attempt.is_none(), "one attempt at a time");
         let base = state.seen.as_ref().expect("a record was seen");
@@ -465,7 +467,7 @@ impl Elector {
     /// the first sending, so that whichever copy is answered, the deadline counts from before all of
     /// them (L-18). Were each sending an attempt of its own, a store that needs longer for an answer
     /// than the retry would never be heard.
-    //= SPEC LEASE-25
+    //= SPEC LEASE-32
     fn send_attempt(&self, state: &ElectorState, o: &mut Out) {
         let base = state.seen.as_ref().expect("a record was seen");
         let Attempt { nonce, in_sync, .. } = state.attempt.expect("an attempt is under way");
@@ -605,10 +607,10 @@ impl Elector {
             Phase::Acquiring | Phase::Holding { .. } if same_term && excused => {
                 self.attempt(state, o);
             }
-            Phase::Holding { .. } => {
-                if self.keeps(Safeguards::L_20A_CONFLICT_ENDS_TERM) || same_term {
-                    self.stop(state, Then::Watch, o);
-                }
+            Phase::Holding { .. }
+                if self.keeps(Safeguards::L_20A_CONFLICT_ENDS_TERM) || same_term =>
+            {
+                self.stop(state, Then::Watch, o);
             }
             Phase::Acquiring => self.back_to_watching(state, None, o),
             _ => {}
@@ -711,6 +713,7 @@ impl Elector {
     }
 
     /// An operator wants the lease to go to this host.
+    //= SPEC LEASE-35
     fn on_hand_over(&self, state: &mut ElectorState, target: NodeId, epoch: Epoch, o: &mut Out) {
         let has_all_writes =
             state.seen.as_ref().is_some_and(|seen| seen.claim.in_sync.contains(target));
@@ -721,6 +724,7 @@ impl Elector {
     }
 
     /// An operator wants this host to give the lease up.
+    //= SPEC LEASE-35
     fn on_step_down(&self, state: &mut ElectorState, epoch: Epoch, o: &mut Out) {
         if state.phase.holding() != Some(epoch) {
             return;
@@ -736,6 +740,7 @@ impl Elector {
     }
 
     /// Contends again (L-38): reads at once, then watches.
+    //= SPEC LEASE-33
     fn back_to_watching(&self, state: &mut ElectorState, yielding: Option<Yielding>, o: &mut Out) {
         if !self.keeps(Safeguards::L_38_RECONTEND) {
             state.phase = Phase::Retired;
@@ -773,6 +778,7 @@ impl Elector {
         })
     }
 
+    //= SPEC LEASE-36
     fn admits(&self, record: &Record) -> bool {
         !self.keeps(Safeguards::L_41_IN_SYNC_SET) || record.admits(self.me)
     }
@@ -783,6 +789,7 @@ impl Elector {
 
     /// The epoch of a term that begins over this record. Whoever ends a term raises the epoch, once:
     /// the one who releases (L-26), or else the one who takes over (L-25).
+    //= SPEC LEASE-24
     fn epoch_over(&self, state: &ElectorState, base: &Record) -> Epoch {
         let continues =
             self.is_mine(state, base) && !self.keeps(Safeguards::L_29_IDENTITY_HAS_INCARNATION);
@@ -794,6 +801,7 @@ impl Elector {
     }
 
     /// A range up to this period, with jitter to keep hosts from going in step (L-40).
+    //= SPEC TIME-16
     fn loosely(&self, period: Duration) -> Range<Duration> {
         period.saturating_sub(self.timing.jitter)..period
     }

@@ -92,6 +92,7 @@ impl Host {
     }
 
     /// Brings the replica in line with the elector, at the end of every step.
+    //= SPEC LEASE-31
     fn settle(&self, state: &mut HostState, o: &mut Out) {
         if !self.elector.safeguards.contains(Safeguards::L_30_NO_RESUME)
             && state.elector.phase.holding().is_some()

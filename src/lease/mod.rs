@@ -63,6 +63,10 @@ pub enum Timer {
 }
 
 /// The state of one member.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most members are hosts, and a box would cost each step"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MemberState {
     /// A host's.
@@ -248,6 +252,7 @@ impl Machine for Member {
 }
 
 impl HostState {
+    //= SPEC LEASE-37
     fn view(&self) -> HostView {
         let seen = self.elector.seen.as_ref();
         let table = self.replica.as_ref().map(|replica| &replica.table);

@@ -150,6 +150,7 @@ impl Timing {
     /// # Errors
     ///
     /// Every rule that is broken, not only the first.
+    //= SPEC TIME-2
     pub fn validate(self) -> Result<Checked, TimingErrors> {
         let mut errors = Vec::new();
         let durations = [
@@ -369,6 +370,7 @@ pub struct Inequality {
 
 impl Inequality {
     /// Whether `L > hold*(1+rho)/(1-rho) + S*(1+rho)`.
+    //= SPEC TIME-1
     pub fn is_safe(self) -> bool {
         // Exact, because the smallest safe lease is.
         self.smallest_lease().is_some_and(|smallest| self.lease >= smallest)
@@ -566,6 +568,7 @@ mod tests {
         assert_eq!(Inequality { hook: 2 * NS, ..numbers }.smallest_lease(), Some(7 * NS));
     }
 
+    //= SPEC TIME-1 test
     #[test]
     fn accepted_at_the_smallest_lease_and_refused_one_nanosecond_below() {
         for clock_error_ppm in [0, 1, 200, 10_000, 100_000] {
@@ -692,6 +695,7 @@ mod tests {
         assert!(timing! { jitter: secs("999ms") }.validate().is_ok());
     }
 
+    //= SPEC TIME-2 test
     #[test]
     fn every_error_is_reported_at_once() {
         let timing = timing! { lease: secs("3s"), poll: Duration::ZERO, renew: secs("11s"), clock_error_ppm: 200_000 };
@@ -719,6 +723,7 @@ mod tests {
     }
 
     proptest! {
+        //= SPEC TIME-1 test
         #[test]
         fn the_closed_form_agrees_with_fractions(
             lease in 0_u64..2_000_000_000, give_up in 0_u64..1_000_000_000,

@@ -34,6 +34,7 @@ impl BootInstant {
     }
 
     /// Reads the clock.
+    //= SPEC TIME-5
     pub fn now() -> Self {
         let now = rustix::time::clock_gettime(ClockId::Boottime);
         // The clock counts from the boot, so neither part is ever negative.
@@ -85,6 +86,7 @@ impl WakeUp {
     ///
     /// If the process may have no further file descriptor, or no runtime of tokio with IO is
     /// entered.
+    //= SPEC TIME-5
     pub fn new() -> io::Result<Self> {
         let fd = rustix::time::timerfd_create(
             TimerfdClockId::Boottime,
@@ -176,6 +178,30 @@ mod tests {
         let first = BootInstant::now();
         std::thread::sleep(Duration::from_millis(2));
         assert!(BootInstant::now() >= first.saturating_add(Duration::from_millis(2)));
+    }
+
+    /// A machine that never slept cannot tell the clocks apart by their readings, so this asks the
+    /// kernel which clock the wake-up is on, and compares the readings with the uptime, which counts
+    /// suspension.
+    //= SPEC TIME-5 test
+    #[test]
+    fn clock_and_wake_up_count_suspended_time() {
+        use std::os::fd::AsRawFd;
+        let uptime = || -> f64 {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            text.split(' ').next().unwrap().parse().unwrap()
+        };
+        let before = uptime();
+        let now = BootInstant::now().as_nanos() as f64 / NANOS_PER_SEC as f64;
+        let after = uptime();
+        // The uptime is told in hundredths of a second, rounded down.
+        assert!(before <= now && now <= after + 0.02, "{before} {now} {after}");
+        runtime().block_on(async {
+            let wake_up = WakeUp::new().unwrap();
+            let fd = wake_up.fd.get_ref().as_raw_fd();
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+            assert!(info.contains("clockid: 7\n"), "not CLOCK_BOOTTIME: {info}");
+        });
     }
 
     #[test]

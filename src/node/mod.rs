@@ -5,6 +5,8 @@
 //! for the loop that calls the actors. [`Node::start`] and [`Handle`] are what a program uses;
 //! [`launch`] makes a node from a cluster file, and [`control`] lets an operator talk to it.
 
+#![allow(clippy::disallowed_methods, reason = "the runtime is where clocks and randomness belong")]
+
 pub mod clock;
 pub mod control;
 mod counts;

@@ -232,6 +232,7 @@ fn open<'a, A: Runnable>(
     let socket = bind_socket(bind)?;
     let address = socket.local_addr().map_err(system)?;
     let peers = reachable(address, peers)?;
+    //= SPEC TIME-15
     if !seal.may_leave_the_machine() {
         let mut all = std::iter::once(&address).chain(&peers);
         if let Some(open) = all.find(|address| !address.ip().to_canonical().is_loopback()) {
@@ -451,6 +452,7 @@ impl<A: Runnable> Loop<'_, A> {
     }
 
     /// Fires every timer that is due, each at most once, and gives a time at which none was due.
+    //= SPEC TIME-8
     fn fire_due(&mut self) -> BootInstant {
         let pass = self.timers.pass();
         loop {
@@ -463,6 +465,7 @@ impl<A: Runnable> Loop<'_, A> {
     }
 
     /// The one way from an input other than a timer to an actor.
+    //= SPEC TIME-9
     fn handle(&mut self, slot: usize, input: InputOf<A>) {
         // The input is in hand already, so a watch that its handler begins does not begin before
         // what it watches was seen. And nothing is sent before this time, so a term that the
@@ -530,6 +533,7 @@ impl<A: Runnable> Loop<'_, A> {
     /// A save takes as long as the disk likes. A reader that saw the old permission meanwhile would
     /// act on one that the actor has given up, so neither the view that is shown nor any that is
     /// still to be shown may permit more than the newest one does.
+    //= SPEC TIME-11
     fn want(&mut self, index: usize, published: Published<A::View>) {
         let slot = &mut self.slots[index];
         let deadline = published.deadline;
@@ -571,6 +575,7 @@ impl<A: Runnable> Loop<'_, A> {
     }
 
     /// Lets something out, or holds it until the actor's last save is durable.
+    //= SPEC TIME-10
     fn emit(&mut self, index: usize, what: Held<A>) {
         let durable = self.durable();
         let slot = &mut self.slots[index];
@@ -785,6 +790,7 @@ impl<A: Runnable> Loop<'_, A> {
         } else {
             *newest = header.incarnation;
         }
+        //= SPEC LEASE-28
         let Some(&index) = self.by_lease.get(&lease) else {
             self.shared.count(|counts| counts.dropped_unknown_lease += 1);
             let detail = format!("it is about lease {lease}");

@@ -223,6 +223,7 @@ impl Store {
     /// # Errors
     ///
     /// If the count cannot be made durable; then the node must not run.
+    //= SPEC TIME-3
     pub fn begin_boot(&mut self) -> Result<u32, StorageError> {
         let Some(boots) = self.boots.checked_add(1) else {
             return Err(StorageError::BootsExhausted { path: self.path.clone() });
@@ -554,6 +555,7 @@ fn read_meta(
     Ok(u32::from_be_bytes(number(path, &need("boots")?)?))
 }
 
+//= SPEC LEASE-28
 fn row_key(lease: u16, kind: u8, key: &[u8]) -> Vec<u8> {
     [&lease.to_be_bytes()[..], &[kind], key].concat()
 }
@@ -671,6 +673,7 @@ mod tests {
         }
     }
 
+    //= SPEC TIME-3 test
     #[test]
     fn boots_are_counted_across_lives() {
         let dir = Dir::new();
@@ -684,6 +687,7 @@ mod tests {
         assert_eq!(names, ["node.redb"], "no draft is left over");
     }
 
+    //= SPEC LEASE-28 test
     #[test]
     fn what_is_saved_is_restored_by_lease() {
         let dir = Dir::new();

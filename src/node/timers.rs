@@ -46,6 +46,7 @@ impl<T: Ord + Clone> Timers<T> {
     ///
     /// The duration has whole nanoseconds like the clock, so nothing is ever rounded down: a watcher
     /// that waited less than it was told to would take over a lease that has not run out.
+    //= SPEC TIME-6
     pub fn arm(
         &mut self,
         timer: T,
@@ -64,6 +65,7 @@ impl<T: Ord + Clone> Timers<T> {
     }
 
     /// Disarms a timer. Returns whether it was armed.
+    //= SPEC TIME-7
     pub fn cancel(&mut self, timer: &T) -> bool {
         let Some(arming) = self.armed.remove(timer) else { return false };
         let removed = self.queue.remove(&(arming, timer.clone()));
@@ -127,6 +129,7 @@ mod tests {
         StdRng::seed_from_u64(1)
     }
 
+    //= SPEC TIME-6 test
     #[test]
     fn a_timer_fires_at_its_deadline_and_not_a_nanosecond_before() {
         let mut timers = Timers::new();
@@ -162,6 +165,7 @@ mod tests {
         assert_eq!(deadline, BootInstant::NEVER);
     }
 
+    //= SPEC TIME-7 test
     #[test]
     fn an_old_arming_never_fires() {
         let mut timers = Timers::new();

@@ -188,6 +188,7 @@ fn body_to_bytes<M: Serialize>(lease: u16, msg: &M) -> Result<Vec<u8>, EncodeErr
 ///
 /// Says why the bytes are not a message for this node. It never panics, allocates no more than a
 /// few times the datagram's own length, and gives no message that [`Message::is_legal`] refuses.
+//= SPEC TIME-14
 pub fn decode<M: Message>(
     me: NodeId,
     datagram: &[u8],
@@ -421,6 +422,7 @@ mod tests {
             prop_assert_eq!(decoded, Ok((header, lease, msg)));
         }
 
+        //= SPEC TIME-14 test
         #[test]
         fn any_bytes_are_a_message_or_an_error(
             bytes in proptest::collection::vec(any::<u8>(), 0..1300)

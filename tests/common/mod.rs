@@ -1,4 +1,6 @@
 //! Small actors and sockets for the tests of the node.
+
+#![allow(clippy::disallowed_methods, reason = "a test waits for real processes, and for real time")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::borrow::Cow;
