@@ -501,7 +501,6 @@ fn walk_elector(elector: &mut ElectorState, me: NodeId, r: &mut impl Rewrite) {
     }
     if let Some(attempt) = &mut elector.attempt {
         walk_nonce(&mut attempt.nonce, r);
-        r.nodes(&mut attempt.in_sync);
     }
     r.nodes(&mut elector.exposed);
     match &mut elector.phase {

@@ -100,7 +100,7 @@ fn ticks(ticks: Ticks) -> Cluster {
 fn drifting(hook: u16) -> Cluster {
     ticks(Ticks {
         lease: 0,
-        give_up: 3,
+        give_up: 2,
         renew: 2,
         retry: 2,
         poll: 2,
@@ -115,9 +115,9 @@ fn drifting(hook: u16) -> Cluster {
 fn timely(hosts: u16) -> Cluster {
     let ticks = ticks(Ticks {
         lease: 0,
-        give_up: 8,
+        give_up: 10,
         renew: 3,
-        retry: 3,
+        retry: 4,
         poll: 2,
         jitter: 1,
         hook: 1,
@@ -333,6 +333,13 @@ pub fn safe() -> Vec<Row> {
             || takeover_world(2, Safeguards::ALL),
         ),
         row(
+            "timely-2-slow",
+            "2 hosts, and a store whose answers take longer than poll and retry: somebody leads nevertheless",
+            true,
+            [0, 0, 0],
+            || slow_world(Safeguards::ALL),
+        ),
+        row(
             "timely-3-takeover",
             "3 hosts on a timely network, 1 crash of a host: somebody leads again within the bound",
             false,
@@ -393,6 +400,31 @@ fn takeover_world(hosts: u16, safeguards: Safeguards) -> LeaseWorld {
         single_writer(),
         elected(),
         taken_over(),
+    ])
+}
+
+/// A round trip is 4 ticks, a retry 1 and a poll 2: answers come to requests that have been replaced,
+/// until the wait has doubled often enough. Each of the two kinds of request may waste up to G so.
+fn slow_world(safeguards: Safeguards) -> LeaseWorld {
+    let slow = ticks(Ticks {
+        lease: 0,
+        give_up: 10,
+        renew: 3,
+        retry: 1,
+        poll: 2,
+        jitter: 0,
+        hook: 0,
+        clock_error_ppm: 0,
+    });
+    let cluster = Cluster { network: Network::Timely { delay: 2 }, safeguards, ..slow };
+    let bound = cluster.takeover(2) + 2 * cluster.latest(cluster.timing.give_up);
+    let leaderless = Some(Leaderless { bound, from_start: true });
+    let keeps = Keeps { leaderless, ..Keeps::default() };
+    Cluster { keeps, ..cluster }.world(vec![
+        takeover_bound(),
+        single_writer(),
+        elected(),
+        renewed(),
     ])
 }
 
@@ -511,6 +543,9 @@ pub fn mutants() -> Vec<Row> {
         0,
         with_table(untimed(2, Budget::Times(3)), &[("x", "1")])
     );
+    add(Safeguards::L_42_RETRY_BACKS_OFF, "takeover_bound", 0, || {
+        slow_world(Safeguards::except(Safeguards::L_42_RETRY_BACKS_OFF))
+    });
     rows
 }
 

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, ConfigErrors};
 
+pub mod check;
 pub mod config;
 pub mod demo;
 pub mod lease;
@@ -29,6 +30,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Explore the models and compare with what is registered.
+    Check(check::CheckArgs),
     /// Check a cluster file, or explain the timing of a lease.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -44,6 +47,7 @@ pub enum Command {
 /// Runs the command that the arguments name. Exit code 2 is a usage error, for every command.
 pub fn main() -> ExitCode {
     match Cli::parse().command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default())) {
+        Command::Check(args) => check::run_check(&args),
         Command::Config(command) => config::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Lease(command) => lease::run(&command),

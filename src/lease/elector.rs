@@ -74,6 +74,8 @@ pub struct ElectorState {
     pub reading: Option<Nonce>,
     /// The write that is under way, and the slot of its hold timer.
     pub attempt: Option<Attempt>,
+    /// How many requests in a row have gone unanswered, as far as it matters for the next wait.
+    pub unanswered: u8,
     /// Every node that may be in the record's in-sync set: those of the newest record that is known,
     /// and those of every write that may still be committed over it (L-41).
     pub exposed: NodeSet,
@@ -88,10 +90,8 @@ pub struct ElectorState {
 pub struct Attempt {
     /// Its name.
     pub nonce: Nonce,
-    /// Which hold timer was armed when it was first sent.
+    /// Which hold timer was armed when it was sent.
     pub slot: Slot,
-    /// The in-sync set that it proposes.
-    pub in_sync: NodeSet,
 }
 
 /// Of two timers of one kind, which.
@@ -219,6 +219,7 @@ impl Elector {
             seen: None,
             reading: None,
             attempt: None,
+            unanswered: 0,
             exposed: NodeSet::EMPTY,
             watch: Slot::A,
             phase: Phase::WATCHING,
@@ -281,24 +282,17 @@ impl Elector {
     // Watching
     // ---------------------------------------------------------------------------------------------
 
-    /// Asks for the record, and will ask again under the same name until it is answered.
-    ///
-    /// Were the name a new one each time, a store that needs longer for an answer than the poll period
-    /// would never be heard: every answer would come to a question that is no longer asked.
+    /// Asks for the record, and will ask again: an unanswered read is replaced by the next, whose
+    /// nonce makes the late answer to the first a stranger.
     //= SPEC LEASE-34
     fn read(&self, state: &mut ElectorState, o: &mut Out) {
-        let nonce = match state.reading {
-            Some(nonce) => nonce,
-            None => {
-                if !self.keeps(Safeguards::L_10_WATCH_FROM_RECEIPT) {
-                    o.set_timer(Timer::Watch(state.watch.other()), exactly(self.timing.lease));
-                }
-                self.next_nonce(state)
-            }
-        };
-        state.reading = Some(nonce);
+        let nonce = self.next_nonce(state);
+        let in_vain = state.reading.replace(nonce).is_some();
         o.send(self.store.into(), Msg::Read { nonce });
-        o.set_timer(Timer::Poll, self.loosely(self.timing.poll));
+        o.set_timer(Timer::Poll, self.patiently(state, self.timing.poll, in_vain));
+        if !self.keeps(Safeguards::L_10_WATCH_FROM_RECEIPT) {
+            o.set_timer(Timer::Watch(state.watch.other()), exactly(self.timing.lease));
+        }
     }
 
     fn on_read_ok(&self, state: &mut ElectorState, nonce: Nonce, record: &Record, o: &mut Out) {
@@ -431,7 +425,7 @@ impl Elector {
         self.attempt(state, o);
     }
 
-    /// Makes an attempt: a new name, and a hold timer that counts from this very step.
+    /// Sends one attempt: a new name, and a hold timer that counts from this very step.
     //= SPEC LEASE-6
     fn attempt(&self, state: &mut ElectorState, o: &mut Out) {
         let in_sync = state.seen.as_ref().expect("a record was seen").claim.in_sync;
@@ -441,80 +435,54 @@ impl Elector {
     /// The same, proposing another in-sync set.
     //= SPEC LEASE-29
     pub(super) fn attempt_with(&self, state: &mut ElectorState, in_sync: NodeSet, o: &mut Out) {
-        assert!(state.attempt.is_none(), "one attempt at a time");
         let base = state.seen.as_ref().expect("a record was seen");
-        let in_sync = if base.is_absent() { self.hosts } else { in_sync };
-        let slot = match state.phase {
-            Phase::Acquiring => Slot::A,
-            Phase::Holding { slot, .. } => slot.other(),
-            _ => panic!("only an acquirer or a holder claims the lease"),
-        };
-        let nonce = self.next_nonce(state);
-        state.exposed = state.exposed.union(in_sync);
-        state.attempt = Some(Attempt { nonce, slot, in_sync });
-        if self.keeps(Safeguards::L_1_DEADLINE_FROM_SEND) {
-            o.set_timer(Timer::Hold(slot), exactly(self.timing.give_up));
-        }
-        if !self.keeps(Safeguards::L_13_TIMER_PER_ATTEMPT) {
-            self.extend_grant(state, o);
-        }
-        self.send_attempt(state, o);
-    }
-
-    /// Sends the attempt under way, for the first time or again.
-    ///
-    /// Sent again, it is the same attempt: the same name, the same precondition, and the hold timer of
-    /// the first sending, so that whichever copy is answered, the deadline counts from before all of
-    /// them (L-18). Were each sending an attempt of its own, a store that needs longer for an answer
-    /// than the retry would never be heard.
-    //= SPEC LEASE-32
-    fn send_attempt(&self, state: &ElectorState, o: &mut Out) {
-        let base = state.seen.as_ref().expect("a record was seen");
-        let Attempt { nonce, in_sync, .. } = state.attempt.expect("an attempt is under way");
-        let (epoch, rule) = match state.phase {
-            Phase::Acquiring => {
-                (self.epoch_over(state, base), Safeguards::L_17_TAKEOVER_CONDITIONAL)
+        let (epoch, slot, expect) = match state.phase {
+            Phase::Acquiring => (
+                self.epoch_over(state, base),
+                Slot::A,
+                self.over(base, Safeguards::L_17_TAKEOVER_CONDITIONAL),
+            ),
+            Phase::Holding { epoch, slot } => {
+                (epoch, slot.other(), self.over(base, Safeguards::L_15_RENEW_CONDITIONAL))
             }
-            Phase::Holding { epoch, .. } => (epoch, Safeguards::L_15_RENEW_CONDITIONAL),
             _ => panic!("only an acquirer or a holder claims the lease"),
         };
+        let in_sync = if base.is_absent() { self.hosts } else { in_sync };
         let claim = Claim {
             holder: Some(state.identity(self.me)),
             epoch,
             lease: self.timing.lease,
             in_sync,
         };
-        let expect = self.over(base, rule);
+        let nonce = match state.attempt {
+            Some(attempt) if !self.keeps(Safeguards::L_18_NONCE_PER_ATTEMPT) => attempt.nonce,
+            _ => self.next_nonce(state),
+        };
+        state.exposed = state.exposed.union(in_sync);
+        let unanswered = state.attempt.replace(Attempt { nonce, slot }).is_some();
         o.send(self.store.into(), Msg::Write { nonce, expect, claim });
-        o.set_timer(Timer::Attempt, self.loosely(self.timing.retry));
-    }
+        o.set_timer(Timer::Attempt, self.patiently(state, self.timing.retry, unanswered));
 
-    /// It is time for the next renewal, or for sending again what has not been answered.
-    fn on_attempt_due(&self, state: &mut ElectorState, o: &mut Out) {
-        match (state.phase, state.attempt) {
-            (Phase::Acquiring | Phase::Holding { .. }, None) => self.attempt(state, o),
-            (Phase::Acquiring | Phase::Holding { .. }, Some(attempt)) => {
-                if !self.keeps(Safeguards::L_18_NONCE_PER_ATTEMPT) {
-                    // Taken for an attempt of its own, under the name of the one before.
-                    o.set_timer(Timer::Hold(attempt.slot), exactly(self.timing.give_up));
-                }
-                if !self.keeps(Safeguards::L_21_UNKNOWN_NEVER_EXTENDS) {
-                    self.extend_grant(state, o);
-                }
-                self.send_attempt(state, o);
+        let give_up = exactly(self.timing.give_up);
+        if self.keeps(Safeguards::L_1_DEADLINE_FROM_SEND) {
+            o.set_timer(Timer::Hold(slot), give_up.clone());
+        }
+        if let Phase::Holding { slot: grant, .. } = state.phase {
+            let extends = !self.keeps(Safeguards::L_13_TIMER_PER_ATTEMPT)
+                || (unanswered && !self.keeps(Safeguards::L_21_UNKNOWN_NEVER_EXTENDS));
+            if extends {
+                o.set_timer(Timer::Hold(grant), give_up);
             }
-            (Phase::Releasing { epoch, nonce }, _) => {
-                self.send_tombstone(state, epoch, nonce, o);
-                o.set_timer(Timer::Attempt, self.loosely(self.timing.retry));
-            }
-            _ => {}
         }
     }
 
-    /// Gives the grant more time than its renewals have earned: only without L-13 or L-21.
-    fn extend_grant(&self, state: &ElectorState, o: &mut Out) {
-        if let Phase::Holding { slot, .. } = state.phase {
-            o.set_timer(Timer::Hold(slot), exactly(self.timing.give_up));
+    /// It is time for the next renewal, or the last attempt has gone unanswered.
+    //= SPEC LEASE-32
+    fn on_attempt_due(&self, state: &mut ElectorState, o: &mut Out) {
+        match state.phase {
+            Phase::Acquiring | Phase::Holding { .. } => self.attempt(state, o),
+            Phase::Releasing { epoch, .. } => self.release(state, epoch, o),
+            _ => {}
         }
     }
 
@@ -661,8 +629,7 @@ impl Elector {
         state.phase = Phase::Stopping { epoch, then };
         o.send(self.me.into(), Msg::Stopped { epoch });
         if then == Then::Release && !self.keeps(Safeguards::L_31_STOP_BEFORE_RELEASE) {
-            let nonce = self.next_nonce(state);
-            self.send_tombstone(state, epoch, nonce, o);
+            self.send_tombstone(state, epoch, o);
         }
     }
 
@@ -688,16 +655,17 @@ impl Elector {
         }
     }
 
-    /// Asks the store to free the record, and will ask again until it is answered.
+    /// Asks the store to free the record, under a new name each time.
     //= SPEC LEASE-14
     fn release(&self, state: &mut ElectorState, epoch: Epoch, o: &mut Out) {
-        let nonce = self.next_nonce(state);
-        self.send_tombstone(state, epoch, nonce, o);
+        let nonce = self.send_tombstone(state, epoch, o);
+        let in_vain = matches!(state.phase, Phase::Releasing { .. });
         state.phase = Phase::Releasing { epoch, nonce };
-        o.set_timer(Timer::Attempt, self.loosely(self.timing.retry));
+        o.set_timer(Timer::Attempt, self.patiently(state, self.timing.retry, in_vain));
     }
 
-    fn send_tombstone(&self, state: &ElectorState, epoch: Epoch, nonce: Nonce, o: &mut Out) {
+    fn send_tombstone(&self, state: &mut ElectorState, epoch: Epoch, o: &mut Out) -> Nonce {
+        let nonce = self.next_nonce(state);
         let base = state.seen.as_ref().expect("a holder has seen its record");
         let epoch = if !self.keeps(Safeguards::L_27_TOMBSTONE) {
             Record::absent().claim.epoch
@@ -710,6 +678,7 @@ impl Elector {
             Claim { holder: None, epoch, lease: self.timing.lease, in_sync: base.claim.in_sync };
         let expect = self.over(base, Safeguards::L_16_RELEASE_CONDITIONAL);
         o.send(self.store.into(), Msg::Write { nonce, expect, claim });
+        nonce
     }
 
     /// An operator wants the lease to go to this host.
@@ -732,10 +701,8 @@ impl Elector {
         if self.keeps(Safeguards::L_32_LOCAL_END_BEFORE_RELEASE) {
             self.stop(state, Then::Release, o);
         } else if let Phase::Holding { slot, .. } = state.phase {
-            let nonce = self.next_nonce(state);
-            self.send_tombstone(state, epoch, nonce, o);
-            let in_sync = state.exposed;
-            state.attempt = Some(Attempt { nonce, slot: slot.other(), in_sync });
+            let nonce = self.send_tombstone(state, epoch, o);
+            state.attempt = Some(Attempt { nonce, slot: slot.other() });
         }
     }
 
@@ -761,6 +728,7 @@ impl Elector {
     // ---------------------------------------------------------------------------------------------
 
     fn learn(&self, state: &mut ElectorState, record: &Record) {
+        state.unanswered = 0;
         state.exposed = record.claim.in_sync;
         state.seen = Some(record.clone());
     }
@@ -798,6 +766,27 @@ impl Elector {
         } else {
             base.claim.epoch + 1
         }
+    }
+
+    /// How long to wait for an answer before asking again: longer each time that it was in vain.
+    ///
+    /// Every request has a name of its own, so the answer to one that has been replaced is a stranger.
+    /// Were the wait always the same, a store that needs longer than that would never be heard (L-42).
+    //= SPEC LEASE-38
+    fn patiently(
+        &self,
+        state: &mut ElectorState,
+        period: Duration,
+        in_vain: bool,
+    ) -> Range<Duration> {
+        let longest = self.timing.give_up.max(period);
+        let wait = |times: u8| period.saturating_mul(1 << times.min(16)).min(longest);
+        if !in_vain || !self.keeps(Safeguards::L_42_RETRY_BACKS_OFF) {
+            state.unanswered = 0;
+        } else if wait(state.unanswered) < longest {
+            state.unanswered += 1;
+        }
+        self.loosely(wait(state.unanswered))
     }
 
     /// A range up to this period, with jitter to keep hosts from going in step (L-40).
