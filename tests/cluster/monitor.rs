@@ -17,6 +17,11 @@
 //! holder is also put into one of two classes: *apart* if the last sighting of e has ended before the
 //! first of f has begun, and *close* otherwise. Close is no violation: the intervals only touch.
 //!
+//! What keeps acknowledgements apart is more than time: a write is acknowledged only when every host
+//! that may take over has it, and those refuse it from an old epoch. So acknowledged writes could stay
+//! apart even if the timing were wrong. The statuses see the timing alone; and so does the time at
+//! which a holder that is cut off acknowledges for the last time, while nobody has taken over yet.
+//!
 //! An epoch that is seen at two hosts is a violation by itself.
 
 use std::collections::BTreeMap;
@@ -106,16 +111,14 @@ impl Monitor {
 
     pub fn term(&self, kind: Kind, epoch: u64) -> Option<Term> {
         let ledger = self.0.lock().unwrap();
-        let terms =
-            if kind == Kind::Accepted { &ledger.accepted } else { &ledger.published };
+        let terms = if kind == Kind::Accepted { &ledger.accepted } else { &ledger.published };
         terms.get(&epoch).copied()
     }
 
     /// The first term above this epoch, in the order of epochs.
     pub fn next_after(&self, kind: Kind, epoch: u64) -> Option<(u64, Term)> {
         let ledger = self.0.lock().unwrap();
-        let terms =
-            if kind == Kind::Accepted { &ledger.accepted } else { &ledger.published };
+        let terms = if kind == Kind::Accepted { &ledger.accepted } else { &ledger.published };
         terms.range(epoch + 1..).next().map(|(&epoch, &term)| (epoch, term))
     }
 

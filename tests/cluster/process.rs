@@ -102,8 +102,11 @@ impl Cluster {
         let mut builder = tempfile::Builder::new();
         builder.prefix("tenure-cluster-");
         let memory = Path::new("/dev/shm");
-        let directory =
-            if plan.in_memory && memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
+        let directory = if plan.in_memory && memory.is_dir() {
+            builder.tempdir_in(memory)
+        } else {
+            builder.tempdir()
+        };
         let directory = directory.expect("a directory for the cluster");
         let hosts = plan.hosts;
         let mut names: Vec<(String, &str)> =
@@ -134,8 +137,13 @@ impl Cluster {
             .filter(|_| plan.relays)
             .map(|host| Relay::start(host, members[host].address, hosts, members[hosts].address))
             .collect();
-        let cluster =
-            Self { plan, members, relays, probers: Mutex::new(probers), directory: Some(directory) };
+        let cluster = Self {
+            plan,
+            members,
+            relays,
+            probers: Mutex::new(probers),
+            directory: Some(directory),
+        };
         for member in 0..cluster.members.len() {
             let text = cluster.file_for(member, &names);
             fs::write(&cluster.members[member].file, text).expect("the file can be written");

@@ -36,6 +36,8 @@ pub struct Kept {
     pub acknowledged: usize,
     pub unknown: usize,
     pub lost: Vec<String>,
+    /// What else is not in order.
+    pub problems: Vec<String>,
 }
 
 impl Writers {
@@ -62,7 +64,7 @@ impl Writers {
         let mut kept = Kept::default();
         let is_settled = soon(PATIENCE, || watch.settled().is_some());
         if !is_settled {
-            kept.lost.push("the cluster never settled after the last fault".to_owned());
+            kept.problems.push("the cluster never settled after the last fault".to_owned());
         }
         let probes = watch.stop().1;
         // What is committed reaches the others with the next copy or resend.
@@ -73,7 +75,7 @@ impl Writers {
                 && tables.iter().all(|table| table["rows"] == tables[0]["rows"])
         });
         if !is_same {
-            kept.lost.push("the hosts' tables never became the same".to_owned());
+            kept.problems.push("the hosts' tables never became the same".to_owned());
         }
         let mut places = BTreeMap::new();
         let mut newest: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
@@ -84,7 +86,7 @@ impl Writers {
             };
             kept.acknowledged += 1;
             if let Some(other) = places.insert(seq, &write.key) {
-                kept.lost.push(format!("{other} and {} are both at {seq}", write.key));
+                kept.problems.push(format!("{other} and {} are both at {seq}", write.key));
             }
             let known = newest.entry(&write.key).or_insert((seq, &write.value));
             *known = (*known).max((seq, &write.value));
@@ -114,7 +116,6 @@ impl Writers {
                 }
             }
         }
-        kept.acknowledged += probes.iter().filter(|&&number| number > 0).count();
         kept
     }
 }
