@@ -570,3 +570,50 @@ fn answers_that_come_late() {
     }
     run_rows(&rows);
 }
+
+/// What an answer may take: less than the retry. An attempt that is repeated is another attempt, and
+/// the answer to the first no longer counts. So with answers that always come later than the retry
+/// nobody ever holds the lease, however long G is. This shows that it is safe, and how available.
+#[test]
+#[ignore = "half a minute: answers that are always late"]
+fn answers_that_are_always_late() {
+    let _others_like_it = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    let timing = Timing { poll: ms(200), ..timing(1000, 600, 200, 150, 50) };
+    let mut rows = Vec::new();
+    for delay in [0, 50, 120, 160, 250] {
+        let plan = Plan { hosts: 2, writers: 0, timing, relays: true, in_memory: true };
+        let cluster = Cluster::start(plan);
+        let watch = Watch::start(&cluster, ms(5), ms(8));
+        for relay in &cluster.relays {
+            relay.slow_down(ms(delay));
+        }
+        // The first term may have begun before the answers became slow.
+        std::thread::sleep(timing.lease * 2);
+        let (mut looks, mut held) = (0, 0);
+        let begun = BootInstant::now();
+        while since(BootInstant::now(), begun) < ms(4000) {
+            looks += 1;
+            held += u32::from(watch.holder().is_some());
+            std::thread::sleep(ms(10));
+        }
+        let verdict = watch.stop().0.verdict();
+        assert!(verdict.violations.is_empty(), "{:#?}", verdict.violations);
+        let commits = cluster.relays.iter().filter_map(|relay| relay.last_commit());
+        rows.push(vec![
+            delay.to_string(),
+            format!("{} %", held * 100 / looks),
+            commits.map(|commit| commit.epoch).max().unwrap_or(0).to_string(),
+            commits_of(&cluster).to_string(),
+            verdict.violations.len().to_string(),
+        ]);
+    }
+    report::print(
+        "Every answer takes D: L 1 s, G 0.6 s, R 0.2 s, retry 0.15 s; 4 s each",
+        &["D ms", "time with a holder", "last epoch", "commits", "overlaps"],
+        &rows,
+    );
+}
+
+fn commits_of(cluster: &Cluster) -> usize {
+    cluster.relays.iter().map(cluster::relay::Relay::commits).sum()
+}

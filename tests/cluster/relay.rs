@@ -4,6 +4,7 @@
 //! relay has two sockets: the host's file has one of them in the store's place, and the store's file
 //! has the other in the host's.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,6 +37,8 @@ enum Mode {
 #[derive(Debug)]
 struct State {
     mode: Mode,
+    /// How long every answer takes while the relay is open.
+    delay: Duration,
     commits: Vec<Commit>,
     asked: Option<(Nonce, BootInstant)>,
     delivered: Option<BootInstant>,
@@ -60,6 +63,7 @@ impl Relay {
         let (for_host, for_store) = (near.local_addr().unwrap(), far.local_addr().unwrap());
         let state = Arc::new(Mutex::new(State {
             mode: Mode::Open,
+            delay: Duration::ZERO,
             commits: Vec::new(),
             asked: None,
             delivered: None,
@@ -86,6 +90,11 @@ impl Relay {
         state.mode = Mode::Armed(delay);
     }
 
+    /// From now on every answer takes this long.
+    pub fn slow_down(&self, delay: Duration) {
+        self.state.lock().unwrap().delay = delay;
+    }
+
     pub fn heal(&self) {
         self.state.lock().unwrap().mode = Mode::Open;
     }
@@ -102,6 +111,10 @@ impl Relay {
 
     pub fn last_commit(&self) -> Option<Commit> {
         self.state.lock().unwrap().commits.last().copied()
+    }
+
+    pub fn commits(&self) -> usize {
+        self.state.lock().unwrap().commits.len()
     }
 
     pub fn first_commit_above(&self, epoch: u64) -> Option<Commit> {
@@ -163,17 +176,20 @@ fn to_host(
     ends: &AtomicBool,
 ) {
     let mut buffer = [0; 2000];
-    let mut late: Option<(BootInstant, Vec<u8>)> = None;
+    // What is under way to the host, and whether it is the last that it gets.
+    let mut late: BTreeMap<BootInstant, (Vec<u8>, bool)> = BTreeMap::new();
     while !ends.load(Ordering::Relaxed) {
         let mut wait = LOOK;
-        if let Some((due, datagram)) = &late {
-            let left = due.saturating_duration_since(BootInstant::now());
-            if left.is_zero() {
-                let _ = near.send_to(datagram, host_at);
-                state.lock().unwrap().delivered = Some(BootInstant::now());
-                late = None;
-            } else {
+        while let Some(first) = late.first_entry() {
+            let left = first.key().saturating_duration_since(BootInstant::now());
+            if !left.is_zero() {
                 wait = wait.min(left);
+                break;
+            }
+            let (datagram, is_last) = first.remove();
+            let _ = near.send_to(&datagram, host_at);
+            if is_last {
+                state.lock().unwrap().delivered = Some(BootInstant::now());
             }
         }
         far.set_read_timeout(Some(wait.max(Duration::from_millis(1)))).unwrap();
@@ -193,14 +209,17 @@ fn to_host(
             state.commits.push(Commit { sent, at: now, epoch, version });
         }
         match state.mode {
-            Mode::Open | Mode::Armed(_) => {
+            Mode::Open | Mode::Armed(_) if state.delay.is_zero() => {
                 drop(state);
                 let _ = near.send_to(datagram, host_at);
+            }
+            Mode::Open | Mode::Armed(_) => {
+                late.insert(now.saturating_add(state.delay), (datagram.to_vec(), false));
             }
             Mode::Last(nonce, delay) if answers == Some(nonce) => {
                 // The answer takes `delay` from the send of the request.
                 let sent = state.asked.map_or(now, |(_, sent)| sent);
-                late = Some((sent.saturating_add(delay), datagram.to_vec()));
+                late.insert(sent.saturating_add(delay), (datagram.to_vec(), true));
             }
             Mode::Last(..) => {}
         }
