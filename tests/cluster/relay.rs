@@ -39,6 +39,7 @@ struct State {
     mode: Mode,
     /// How long every answer takes while the relay is open.
     delay: Duration,
+    drops_hints: bool,
     commits: Vec<Commit>,
     asked: Option<(Nonce, BootInstant)>,
     delivered: Option<BootInstant>,
@@ -64,6 +65,7 @@ impl Relay {
         let state = Arc::new(Mutex::new(State {
             mode: Mode::Open,
             delay: Duration::ZERO,
+            drops_hints: false,
             commits: Vec::new(),
             asked: None,
             delivered: None,
@@ -88,6 +90,11 @@ impl Relay {
         let mut state = self.state.lock().unwrap();
         state.delivered = None;
         state.mode = Mode::Armed(delay);
+    }
+
+    /// From now on the host hears of changes only when it asks.
+    pub fn drop_hints(&self) {
+        self.state.lock().unwrap().drops_hints = true;
     }
 
     /// From now on every answer takes this long.
@@ -201,6 +208,9 @@ fn to_host(
         let now = BootInstant::now();
         let msg = wire::decode::<Msg>(host, datagram, &mut Plain).map(|(_, _, msg)| msg);
         let mut state = state.lock().unwrap();
+        if state.drops_hints && matches!(msg, Ok(Msg::Changed { .. })) {
+            continue;
+        }
         let mut answers = None;
         if let Ok(Msg::Written { nonce, record }) = &msg {
             answers = Some(*nonce);
