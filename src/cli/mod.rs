@@ -9,16 +9,19 @@ use clap::{Parser, Subcommand};
 use crate::config::{ConfigError, ConfigErrors};
 
 pub mod config;
+pub mod demo;
+pub mod lease;
 pub mod node;
 pub mod paint;
 
 /// Lease election, written once: model-checked, and running over UDP.
 #[derive(Debug, Parser)]
-#[command(name = "tenure", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "tenure", version, propagate_version = true)]
+#[command(after_help = "Without a command, the demo runs.")]
 pub struct Cli {
-    /// What to do.
+    /// What to do; without it, the demo runs.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// The commands.
@@ -27,14 +30,21 @@ pub enum Command {
     /// Check a cluster file, or explain the timing of a lease.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Show a cluster in this process: failover, partition, suspension, hand-over.
+    Demo(demo::DemoArgs),
+    /// Show and operate a lease.
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
     /// Run one node of a cluster.
     Node(node::NodeArgs),
 }
 
 /// Runs the command that the arguments name. Exit code 2 is a usage error, for every command.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    match Cli::parse().command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default())) {
         Command::Config(command) => config::run(&command),
+        Command::Demo(args) => demo::run(&args),
+        Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
     }
 }

@@ -238,11 +238,12 @@ async fn release_one(
         let Some(View::Host(view)) = view else { return };
         match (view.role, view.epoch) {
             (Role::Watching | Role::Retired, _) => return,
-            (Role::Holding, Some(epoch)) if told != Some(epoch) => {
-                // If too much is waiting, the next change is another chance.
-                if handle.tell(lease.index, Msg::StepDown { epoch }).is_ok() {
-                    told = Some(epoch);
-                }
+            // If too much is waiting, the next change is another chance.
+            (Role::Holding, Some(epoch))
+                if told != Some(epoch)
+                    && handle.tell(lease.index, Msg::StepDown { epoch }).is_ok() =>
+            {
+                told = Some(epoch);
             }
             _ => {}
         }

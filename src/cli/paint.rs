@@ -3,10 +3,29 @@
 use std::fmt::Display;
 use std::io::IsTerminal as _;
 
+use comfy_table::{Attribute, Cell, Color, Table, presets};
+
 /// Colours text, or leaves it as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paint {
     is_on: bool,
+}
+
+/// What a text is, for those who choose its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Nothing special.
+    Plain,
+    /// What is well.
+    Good,
+    /// What is wrong.
+    Bad,
+    /// What is unwise.
+    Warn,
+    /// A name.
+    Strong,
+    /// A label or a remark.
+    Faint,
 }
 
 impl Paint {
@@ -42,6 +61,33 @@ impl Paint {
     /// For labels and remarks.
     pub fn faint(self, text: impl Display) -> String {
         self.code("2", text)
+    }
+
+    /// An aligned table without lines, whose cells come from [`Paint::cell`].
+    pub fn table<'a>(self, titles: impl IntoIterator<Item = &'a str>) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        if self.is_on {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_header(titles.into_iter().map(|title| self.cell(Tone::Faint, title)));
+        table
+    }
+
+    /// A cell of a table: only the table can align text that has colours.
+    pub fn cell(self, tone: Tone, text: impl Display) -> Cell {
+        let cell = Cell::new(text);
+        match tone {
+            _ if !self.is_on => cell,
+            Tone::Plain => cell,
+            Tone::Good => cell.fg(Color::DarkGreen).add_attribute(Attribute::Bold),
+            Tone::Bad => cell.fg(Color::DarkRed).add_attribute(Attribute::Bold),
+            Tone::Warn => cell.fg(Color::DarkYellow).add_attribute(Attribute::Bold),
+            Tone::Strong => cell.add_attribute(Attribute::Bold),
+            Tone::Faint => cell.add_attribute(Attribute::Dim),
+        }
     }
 
     fn code(self, code: &str, text: impl Display) -> String {

@@ -50,6 +50,8 @@ const PUTS_MAX: u64 = 1024;
 /// How long a `put` waits unless it says otherwise, and how long it may wait at most.
 const PUT_WAIT: Duration = Duration::from_secs(10);
 const PUT_WAIT_MAX: Duration = Duration::from_secs(600);
+/// How long a request waits for the first view of a node that has only just started.
+const START_MAX: Duration = Duration::from_secs(2);
 /// The longest pause that may be asked for.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// How long a connection may be silent, and how long its reader may leave an answer unread.
@@ -252,23 +254,23 @@ impl Control {
                 Ok(self.about(vec![self.lease_status(lease, None)]))
             }
             Request::StepDown { lease, epoch } => {
-                let (lease, views) = self.views(&lease)?;
+                let (lease, views) = self.started(&lease).await?;
                 let (_, epoch) = self.holding(lease, &views, epoch)?;
                 self.end_term(lease, views, epoch, Msg::StepDown { epoch }).await
             }
             Request::HandOver { lease, to, epoch } => {
-                let (lease, views) = self.views(&lease)?;
+                let (lease, views) = self.started(&lease).await?;
                 let (view, epoch) = self.holding(lease, &views, epoch)?;
                 let target = self.target(lease, &view, &to)?;
                 self.end_term(lease, views, epoch, Msg::HandOver { target, epoch }).await
             }
             Request::Put { lease, key, value, timeout_ms } => {
                 let wait = timeout_ms.map_or(PUT_WAIT, Duration::from_millis);
-                let (lease, views) = self.views(&lease)?;
+                let (lease, views) = self.started(&lease).await?;
                 self.put(lease, views, key, value, wait).await
             }
             Request::Get { lease, key } => {
-                let (lease, views) = self.views(&lease)?;
+                let (lease, views) = self.started(&lease).await?;
                 let view = self.host_view(&views)?;
                 let row = view.table.as_ref().and_then(|table| table.0.get(&key));
                 let mut answer = self.about_table(lease, &views, &view);
@@ -279,7 +281,7 @@ impl Control {
                 Ok(answer)
             }
             Request::Table { lease } => {
-                let (lease, views) = self.views(&lease)?;
+                let (lease, views) = self.started(&lease).await?;
                 let view = self.host_view(&views)?;
                 let rows: Map<_, _> = rows(&view)
                     .map(|(key, value, seq)| (key, json!({ "value": value, "seq": seq })))
@@ -538,6 +540,14 @@ impl Control {
         let views = self.inner.handle.views(lease.index).ok_or_else(|| {
             format!("{} has no part in lease {name:?}: ask a node that has", self.inner.node.name)
         })?;
+        Ok((lease, views))
+    }
+
+    /// The views of a lease, once there is one: what a node saves at its start takes a moment.
+    async fn started(&self, name: &str) -> Result<(&Lease, Views), String> {
+        let (lease, mut views) = self.views(name)?;
+        // If it takes longer, whoever needs the view says so.
+        let _ = timeout(START_MAX, views.wait_for(Option::is_some)).await;
         Ok((lease, views))
     }
 
