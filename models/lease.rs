@@ -683,9 +683,11 @@ impl Cluster {
         self.latest(self.timing.poll) + self.latest(self.timing.lease) + 5 * delay
     }
 
-    /// For how many ticks a consented hand-over leaves nobody leading: S, the consent, and a write.
+    /// For how many ticks a consented hand-over leaves nobody leading: S, the consent, and a write. Where
+    /// a renewal was under way, the first consent is for a version that is past, and the old holder finds
+    /// that out by its next poll: P and a read more.
     pub fn handover_gap(&self, delay: u16) -> u16 {
-        latest_ticks(self.timing.hook, self.tick, 0) + 3 * delay
+        latest_ticks(self.timing.hook, self.tick, 0) + self.latest(self.timing.poll) + 5 * delay
     }
 
     /// The node of the store.

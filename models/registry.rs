@@ -111,14 +111,15 @@ fn drifting(hook: u16) -> Cluster {
 }
 
 /// A network on which every message that is not lost arrives within one tick, and timing that leaves
-/// room for one lost message: R + retry + the time of a write is less than G.
+/// room for one lost message. The worst to lose is the answer to a renewal: the next attempt conflicts with
+/// what it wrote, and a third has to be made, so R + retry + 3 round trips are less than G.
 fn timely(hosts: u16) -> Cluster {
     let ticks = ticks(Ticks {
         lease: 0,
-        give_up: 10,
+        give_up: 14,
         renew: 3,
         retry: 4,
-        poll: 2,
+        poll: 4,
         jitter: 1,
         hook: 1,
         clock_error_ppm: 0,
@@ -408,7 +409,7 @@ fn takeover_world(hosts: u16, safeguards: Safeguards) -> LeaseWorld {
 fn slow_world(safeguards: Safeguards) -> LeaseWorld {
     let slow = ticks(Ticks {
         lease: 0,
-        give_up: 10,
+        give_up: 16,
         renew: 3,
         retry: 1,
         poll: 2,

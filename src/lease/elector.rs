@@ -391,12 +391,16 @@ impl Elector {
     /// write is still conditional, so a consent from long ago does no harm.
     //= SPEC LEASE-13
     fn on_consent(&self, state: &mut ElectorState, src: NodeId, record: &Record, o: &mut Out) {
-        let Phase::Watching { .. } = state.phase else { return };
-        let is_old = state.seen.as_ref().is_some_and(|seen| seen.version > record.version);
-        if is_old || record.claim.holder.map(|holder| holder.node) != Some(src) {
-            return;
-        }
-        if self.admits(record) {
+        let seen = state.seen.as_ref().map_or(0, |seen| seen.version);
+        let is_useful = match state.phase {
+            Phase::Watching { .. } => record.version >= seen,
+            // A claim over an older version can only be refused: this one is better.
+            Phase::Acquiring => record.version > seen,
+            _ => false,
+        };
+        let is_the_holders = record.claim.holder.map(|holder| holder.node) == Some(src);
+        if is_useful && is_the_holders && self.admits(record) {
+            state.attempt = None;
             self.learn(state, record);
             self.take(state, o);
         }
@@ -556,6 +560,7 @@ impl Elector {
             self.grant(state, attempt, record, o);
             return;
         }
+        let unanswered = state.unanswered;
         self.learn(state, record);
         state.attempt = None;
         o.cancel_timer(Timer::Hold(attempt.slot));
@@ -573,6 +578,9 @@ impl Elector {
         };
         match state.phase {
             Phase::Acquiring | Phase::Holding { .. } if same_term && excused => {
+                // This answer was in time, but only because of the wait that led to it: an impatient next
+                // attempt would be replaced before its own answer, for ever.
+                state.unanswered = unanswered;
                 self.attempt(state, o);
             }
             Phase::Holding { .. }
@@ -781,9 +789,8 @@ impl Elector {
     ) -> Range<Duration> {
         let longest = self.timing.give_up.max(period);
         let wait = |times: u8| period.saturating_mul(1 << times.min(16)).min(longest);
-        if !in_vain || !self.keeps(Safeguards::L_42_RETRY_BACKS_OFF) {
-            state.unanswered = 0;
-        } else if wait(state.unanswered) < longest {
+        let backs_off = self.keeps(Safeguards::L_42_RETRY_BACKS_OFF);
+        if in_vain && backs_off && wait(state.unanswered) < longest {
             state.unanswered += 1;
         }
         self.loosely(wait(state.unanswered))

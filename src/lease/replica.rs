@@ -433,6 +433,10 @@ impl Replica {
             o.send(src.into(), Msg::Fenced { epoch, fence: table.fence });
             return asks;
         }
+        // An epoch has one primary, and under this one it is us: whoever says otherwise is wrong.
+        if state.primary.as_ref().is_some_and(|primary| primary.epoch == epoch) {
+            return asks;
+        }
         if epoch > table.fence {
             table.fence = epoch;
             asks.save = true;

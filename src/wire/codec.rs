@@ -220,25 +220,29 @@ mod tests {
     use super::*;
     use crate::lease::msg::{Entry, EntryId, Msg, RequestId, TEXT_MAX};
     use crate::lease::record::{Claim, Expect, Holder, NodeSet, Nonce, Record};
-    use crate::wire::Plain;
+    use crate::wire::{COUNT_MAX, Plain};
 
     const HEADER: Header =
         Header { source: NodeId(1), destination: NodeId(2), incarnation: 7, sequence: 9 };
+
+    fn count() -> impl Strategy<Value = u64> {
+        0..=COUNT_MAX
+    }
 
     fn node() -> impl Strategy<Value = NodeId> {
         (0..NodeId::LIMIT).prop_map(NodeId)
     }
 
     fn nonce() -> impl Strategy<Value = Nonce> {
-        (node(), any::<u64>(), any::<u64>())
+        (node(), count(), count())
             .prop_map(|(node, incarnation, n)| Nonce { by: Holder { node, incarnation }, n })
     }
 
     fn claim() -> impl Strategy<Value = Claim> {
         (
-            proptest::option::of((node(), any::<u64>())),
-            any::<u64>(),
-            any::<Duration>(),
+            proptest::option::of((node(), count())),
+            count(),
+            (0..=365 * 86_400_000_u64).prop_map(Duration::from_millis),
             proptest::collection::vec(node(), 0..5),
         )
             .prop_map(|(holder, epoch, lease, in_sync)| Claim {
@@ -250,7 +254,7 @@ mod tests {
     }
 
     fn record() -> impl Strategy<Value = Record> {
-        (any::<u64>(), nonce(), claim()).prop_map(|(version, nonce, claim)| Record {
+        (count(), nonce(), claim()).prop_map(|(version, nonce, claim)| Record {
             version,
             nonce,
             claim,
@@ -258,7 +262,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = RequestId> {
-        (node(), any::<u64>(), any::<u64>()).prop_map(|(client, incarnation, n)| RequestId {
+        (node(), count(), count()).prop_map(|(client, incarnation, n)| RequestId {
             client,
             incarnation,
             n,
@@ -271,7 +275,7 @@ mod tests {
     }
 
     fn entry() -> impl Strategy<Value = Entry> {
-        (any::<u64>(), request(), text(), text()).prop_map(|(epoch, request, key, value)| Entry {
+        (count(), request(), text(), text()).prop_map(|(epoch, request, key, value)| Entry {
             epoch,
             request,
             key,
@@ -280,7 +284,7 @@ mod tests {
     }
 
     fn msg() -> impl Strategy<Value = Msg> {
-        let expect = prop_oneof![any::<u64>().prop_map(Expect::Version), Just(Expect::Anything)];
+        let expect = count().prop_map(Expect::Version);
         prop_oneof![
             nonce().prop_map(|nonce| Msg::Read { nonce }),
             (nonce(), record()).prop_map(|(nonce, record)| Msg::ReadOk { nonce, record }),
@@ -291,37 +295,33 @@ mod tests {
             }),
             (nonce(), record()).prop_map(|(nonce, record)| Msg::Written { nonce, record }),
             (nonce(), record()).prop_map(|(nonce, record)| Msg::Conflict { nonce, record }),
-            any::<u64>().prop_map(|version| Msg::Changed { version }),
-            (node(), any::<u64>()).prop_map(|(target, epoch)| Msg::HandOver { target, epoch }),
-            any::<u64>().prop_map(|epoch| Msg::StepDown { epoch }),
+            count().prop_map(|version| Msg::Changed { version }),
+            (node(), count()).prop_map(|(target, epoch)| Msg::HandOver { target, epoch }),
+            count().prop_map(|epoch| Msg::StepDown { epoch }),
             record().prop_map(|record| Msg::Consent { record }),
-            any::<u64>().prop_map(|epoch| Msg::Stopped { epoch }),
+            count().prop_map(|epoch| Msg::Stopped { epoch }),
             (request(), text(), text()).prop_map(|(request, key, value)| Msg::Apply {
                 request,
                 key,
                 value
             }),
-            (request(), any::<u64>(), any::<u64>())
-                .prop_map(|(request, epoch, seq)| Msg::Applied { request, epoch, seq }),
+            (request(), count(), count()).prop_map(|(request, epoch, seq)| Msg::Applied {
+                request,
+                epoch,
+                seq
+            }),
             (request(), proptest::option::of(node()))
                 .prop_map(|(request, holder)| Msg::Refused { request, holder }),
-            (
-                any::<u64>(),
-                (any::<u64>(), any::<u64>()),
-                proptest::option::of((any::<u64>(), entry())),
-                any::<u64>()
-            )
+            (count(), (count(), count()), proptest::option::of((count(), entry())), count())
                 .prop_map(|(epoch, prev, entry, committed)| Msg::Replicate {
                     epoch,
                     prev: EntryId { seq: prev.0, epoch: prev.1 },
                     entry,
                     committed
                 }),
-            (any::<u64>(), any::<u64>())
-                .prop_map(|(epoch, matched)| Msg::Replicated { epoch, matched }),
-            (any::<u64>(), any::<u64>())
-                .prop_map(|(epoch, committed)| Msg::Behind { epoch, committed }),
-            (any::<u64>(), any::<u64>()).prop_map(|(epoch, fence)| Msg::Fenced { epoch, fence }),
+            (count(), count()).prop_map(|(epoch, matched)| Msg::Replicated { epoch, matched }),
+            (count(), count()).prop_map(|(epoch, committed)| Msg::Behind { epoch, committed }),
+            (count(), count()).prop_map(|(epoch, fence)| Msg::Fenced { epoch, fence }),
             (text(), text()).prop_map(|(key, value)| Msg::Submit { key, value }),
         ]
     }

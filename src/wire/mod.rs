@@ -18,8 +18,9 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::lease::msg::{Entry, Msg, TEXT_MAX};
-use crate::lease::record::{Claim, NodeId, Record};
+use crate::lease::msg::{Entry, Msg, RequestId, TEXT_MAX};
+use crate::lease::record::{Claim, Expect, Holder, NodeId, Nonce, Record};
+use crate::lease::timing::Timing;
 
 pub use codec::{
     DATAGRAM_MAX, DecodeError, EncodeError, HEADER_LEN, Header, Headers, MAGIC, VERSION, decode,
@@ -43,45 +44,80 @@ fn is_node(node: NodeId) -> bool {
     node.0 < NodeId::LIMIT
 }
 
+/// The largest epoch, version, incarnation or position that is believed. All of them begin at 0 or 1
+/// and grow by one; handlers add one to them, which must never overflow.
+pub const COUNT_MAX: u64 = 1 << 62;
+
+fn is_count(count: u64) -> bool {
+    count <= COUNT_MAX
+}
+
+fn is_holder(holder: Holder) -> bool {
+    is_node(holder.node) && is_count(holder.incarnation)
+}
+
+fn is_nonce(nonce: Nonce) -> bool {
+    is_holder(nonce.by) && is_count(nonce.n)
+}
+
 fn is_claim(claim: &Claim) -> bool {
-    claim.holder.is_none_or(|holder| is_node(holder.node))
+    claim.holder.is_none_or(is_holder)
+        && is_count(claim.epoch)
+        && claim.lease <= Timing::DURATION_MAX
 }
 
 fn is_record(record: &Record) -> bool {
-    is_claim(&record.claim)
+    is_count(record.version) && is_nonce(record.nonce) && is_claim(&record.claim)
+}
+
+fn is_request(request: RequestId) -> bool {
+    is_node(request.client) && is_count(request.incarnation) && is_count(request.n)
+}
+
+fn is_text(key: &str, value: &str) -> bool {
+    key.len() <= TEXT_MAX && value.len() <= TEXT_MAX
 }
 
 fn is_entry(entry: &Entry) -> bool {
-    is_node(entry.request.client) && entry.key.len() <= TEXT_MAX && entry.value.len() <= TEXT_MAX
+    is_count(entry.epoch) && is_request(entry.request) && is_text(&entry.key, &entry.value)
 }
 
 impl Message for Msg {
     fn is_legal(&self) -> bool {
         match self {
-            Self::Read { .. }
-            | Self::Changed { .. }
-            | Self::StepDown { .. }
-            | Self::Stopped { .. }
-            | Self::Replicated { .. }
-            | Self::Behind { .. }
-            | Self::Fenced { .. } => true,
-            Self::ReadOk { record, .. }
-            | Self::Written { record, .. }
-            | Self::Conflict { record, .. }
-            | Self::Consent { record } => is_record(record),
-            Self::Write { claim, .. } => is_claim(claim),
-            Self::HandOver { target, .. } => is_node(*target),
-            Self::Apply { request, key, value } => {
-                is_node(request.client) && key.len() <= TEXT_MAX && value.len() <= TEXT_MAX
+            Self::Read { nonce } => is_nonce(*nonce),
+            Self::ReadOk { nonce, record }
+            | Self::Written { nonce, record }
+            | Self::Conflict { nonce, record } => is_nonce(*nonce) && is_record(record),
+            Self::Write { nonce, expect, claim } => {
+                let is_expectable = match expect {
+                    Expect::Version(version) => is_count(*version),
+                    // No node says this: it would overwrite whoever holds the lease (L-15 to L-17).
+                    Expect::Anything => false,
+                };
+                is_nonce(*nonce) && is_expectable && is_claim(claim)
             }
-            Self::Applied { request, .. } => is_node(request.client),
-            Self::Refused { request, holder } => {
-                is_node(request.client) && holder.is_none_or(is_node)
+            Self::Changed { version } => is_count(*version),
+            Self::HandOver { target, epoch } => is_node(*target) && is_count(*epoch),
+            Self::StepDown { epoch } | Self::Stopped { epoch } => is_count(*epoch),
+            Self::Consent { record } => is_record(record),
+            Self::Apply { request, key, value } => is_request(*request) && is_text(key, value),
+            Self::Applied { request, epoch, seq } => {
+                is_request(*request) && is_count(*epoch) && is_count(*seq)
             }
-            Self::Replicate { entry, .. } => {
-                entry.as_ref().is_none_or(|(_, entry)| is_entry(entry))
+            Self::Refused { request, holder } => is_request(*request) && holder.is_none_or(is_node),
+            Self::Replicate { epoch, prev, entry, committed } => {
+                is_count(*epoch)
+                    && is_count(prev.seq)
+                    && is_count(prev.epoch)
+                    && is_count(*committed)
+                    && entry.as_ref().is_none_or(|(seq, entry)| is_count(*seq) && is_entry(entry))
             }
-            Self::Submit { key, value } => key.len() <= TEXT_MAX && value.len() <= TEXT_MAX,
+            Self::Replicated { epoch, matched: seq } | Self::Behind { epoch, committed: seq } => {
+                is_count(*epoch) && is_count(*seq)
+            }
+            Self::Fenced { epoch, fence } => is_count(*epoch) && is_count(*fence),
+            Self::Submit { key, value } => is_text(key, value),
         }
     }
 }
