@@ -6,6 +6,11 @@
 //!
 //! `TENURE_SEED` repeats an order of faults. `TENURE_FULL_SCALE=1` adds the fault of 137 s.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test stands outside of the cluster: it waits, and draws its own lots"
+)]
+
 mod cluster {
     #![allow(dead_code, unreachable_pub, reason = "helpers")]
 
