@@ -188,35 +188,35 @@ pub fn safe() -> Vec<Row> {
             "timed-2",
             "2 hosts, equal clocks, messages late, lost and repeated; any number of renewals and takeovers",
             true,
-            [18_087, 100_881, 45],
+            [93_097, 560_271, 53],
             || timed_world(&base()),
         ),
         row(
             "timed-2-crash",
             "the same with crashes of either host and of the store, one at a time, any number of times",
             false,
-            [0, 0, 0],
+            [1_086_098, 7_297_804, 60],
             || timed_world(&crashing(base(), &[0, 1, 2], Budget::Unlimited)),
         ),
         row(
             "timed-2-drift",
             "2 hosts whose clocks drift by a tick either way",
             true,
-            [348_540, 2_717_798, 65],
+            [386_887, 3_360_114, 71],
             || timed_world(&drifting(0)),
         ),
         row(
             "timed-2-drift-crash",
             "the same with crashes of either host and of the store, one at a time, any number of times",
             false,
-            [0, 0, 0],
+            [4_298_672, 38_558_326, 77],
             || timed_world(&crashing(drifting(0), &[0, 1, 2], Budget::Unlimited)),
         ),
         row(
             "timed-2-hook",
             "2 hosts with a stop hook that takes any time up to S, and the age of every grant",
             false,
-            [0, 0, 0],
+            [650_579, 3_988_976, 61],
             || {
                 let cluster = ticks(Ticks {
                     lease: 0,
@@ -239,7 +239,7 @@ pub fn safe() -> Vec<Row> {
             "timed-2-release",
             "2 hosts, an operator who makes the holder step down, twice",
             false,
-            [0, 0, 0],
+            [708_141, 4_634_751, 69],
             || {
                 let mut world = timed_world(&told(base(), Outside::StepDown, 2));
                 world.properties.push(released());
@@ -250,7 +250,7 @@ pub fn safe() -> Vec<Row> {
             "timed-2-handover",
             "2 hosts, an operator who hands the lease over, twice, on a network that loses the consent",
             false,
-            [0, 0, 0],
+            [4_519_010, 39_342_251, 89],
             || {
                 let mut world = timed_world(&told(base(), Outside::HandOver, 2));
                 world.properties.push(handed_over());
@@ -261,7 +261,7 @@ pub fn safe() -> Vec<Row> {
             "timed-2-pause",
             "2 hosts that may be paused beyond their timers: no host that is awake writes beside another",
             true,
-            [0, 0, 0],
+            [258_663, 1_038_909, 52],
             || {
                 let faults =
                     Faults { may_pause: vec![0, 1], pauses: Budget::Times(1), ..Faults::NONE };
@@ -271,29 +271,35 @@ pub fn safe() -> Vec<Row> {
                 world
             },
         ),
-        row("timed-3", "3 hosts, messages late and lost", false, [862_224, 4_142_363, 68], || {
-            let network = Network::Free { repeats: false };
-            timed_world(&Cluster { hosts: 3, network, ..base() })
-        }),
+        row(
+            "timed-3",
+            "3 hosts, messages late and lost",
+            false,
+            [7_805_197, 38_840_930, 68],
+            || {
+                let network = Network::Free { repeats: false };
+                timed_world(&Cluster { hosts: 3, network, ..base() })
+            },
+        ),
         row(
             "untimed-2",
             "2 hosts without any clock, messages late and lost, without bound",
             true,
-            [0, 0, 0],
+            [14_266, 86_036, 28],
             || untimed_world(&untimed(2, Budget::Unlimited)),
         ),
         row(
             "untimed-3",
             "3 hosts without any clock, messages late and lost, without bound",
             false,
-            [0, 0, 0],
+            [3_841_841, 34_871_381, 44],
             || untimed_world(&untimed(3, Budget::Unlimited)),
         ),
         row(
             "untimed-2-crash",
             "2 hosts without any clock, messages also repeated, 4 timers fire, 1 crash of a host or the store",
             true,
-            [106_651, 682_874, 33],
+            [194_709, 1_214_019, 33],
             || {
                 let cluster = crashing(untimed(2, Budget::Times(4)), &[0, 1, 2], Budget::Times(1));
                 untimed_world(&Cluster { network: Network::Free { repeats: true }, ..cluster })
@@ -303,7 +309,7 @@ pub fn safe() -> Vec<Row> {
             "untimed-2-table",
             "2 hosts with replicas and a client, no clock, 3 timers fire, 1 crash of a host",
             false,
-            [0, 0, 0],
+            [778_969, 2_748_574, 34],
             || {
                 let cluster = crashing(untimed(2, Budget::Times(3)), &[0, 1], Budget::Times(1));
                 table_world(with_table(cluster, &[("x", "1")]))
@@ -313,7 +319,7 @@ pub fn safe() -> Vec<Row> {
             "untimed-2-table-writes",
             "the same with 2 writes to one row and no crash, 3 timers fire",
             false,
-            [0, 0, 0],
+            [372_747, 1_219_790, 37],
             || {
                 let cluster = untimed(2, Budget::Times(3));
                 table_world(with_table(cluster, &[("x", "1"), ("x", "2")]))
@@ -323,49 +329,49 @@ pub fn safe() -> Vec<Row> {
             "untimed-3-table",
             "3 hosts with replicas and a client, no clock, 2 timers fire",
             false,
-            [0, 0, 0],
+            [154_128, 523_650, 29],
             || table_world(with_table(untimed(3, Budget::Times(2)), &[("x", "1")])),
         ),
         row(
             "timely-2-takeover",
             "2 hosts on a timely network, 1 crash of a host: somebody leads again within the bound",
             true,
-            [0, 0, 0],
+            [160_828, 334_118, 77],
             || takeover_world(2, Safeguards::ALL),
         ),
         row(
             "timely-2-slow",
             "2 hosts, and a store whose answers take longer than poll and retry: somebody leads nevertheless",
             false,
-            [0, 0, 0],
+            [2_834_510, 7_628_134, 98],
             || slow_world(Safeguards::ALL),
         ),
         row(
             "timely-3-takeover",
             "3 hosts on a timely network, 1 crash of a host: somebody leads again within the bound",
             false,
-            [0, 0, 0],
+            [8_465_088, 23_713_025, 104],
             || takeover_world(3, Safeguards::ALL),
         ),
         row(
             "timely-2-stable",
             "2 hosts on a timely network that loses 1 message: the leader never changes",
             true,
-            [0, 0, 0],
+            [62_151, 134_141, 52],
             || stable_world(losing(timely(2), 1)),
         ),
         row(
             "timely-2-foreign",
             "2 hosts on a timely network, somebody else writes the record: the leader never changes",
             true,
-            [0, 0, 0],
+            [51_329, 113_891, 49],
             || stable_world(told(timely(2), Outside::ForeignField, 1)),
         ),
         row(
             "timely-2-handover",
             "2 hosts on a timely network, hints of the store, a consented hand-over: the gap is within its bound",
             true,
-            [0, 0, 0],
+            [62_005, 180_083, 76],
             handover_world,
         ),
     ]
@@ -472,8 +478,8 @@ pub fn mutants() -> Vec<Row> {
             });
         };
     }
-    without!(L_1_DEADLINE_FROM_SEND, single_writer, 0, base());
-    without!(L_2_HOOK_TIME_COUNTS, single_writer, 0, {
+    without!(L_1_DEADLINE_FROM_SEND, single_writer, 15, base());
+    without!(L_2_HOOK_TIME_COUNTS, single_writer, 15, {
         let hooked = Ticks {
             lease: 0,
             give_up: 2,
@@ -487,64 +493,64 @@ pub fn mutants() -> Vec<Row> {
         let forgotten = Safeguards::except(Safeguards::L_2_HOOK_TIME_COUNTS);
         Cluster { timing: hooked.with_smallest_lease(forgotten).timing(), ..base() }
     });
-    without!(L_6_NO_WALL_CLOCK, single_writer, 0, base());
-    without!(L_9_WATCH_RESTARTS, single_writer, 0, base());
-    without!(L_10_WATCH_FROM_RECEIPT, single_writer, 0, base());
-    without!(L_11_DEADLINE_IS_FINAL, single_writer, 0, base());
-    without!(L_13_TIMER_PER_ATTEMPT, single_writer, 0, base());
-    without!(L_15_RENEW_CONDITIONAL, unique_holder_per_epoch, 0, base());
-    without!(L_16_RELEASE_CONDITIONAL, single_writer, 0, {
+    without!(L_6_NO_WALL_CLOCK, single_writer, 9, base());
+    without!(L_9_WATCH_RESTARTS, single_writer, 19, base());
+    without!(L_10_WATCH_FROM_RECEIPT, single_writer, 14, base());
+    without!(L_11_DEADLINE_IS_FINAL, single_writer, 16, base());
+    without!(L_13_TIMER_PER_ATTEMPT, single_writer, 15, base());
+    without!(L_15_RENEW_CONDITIONAL, unique_holder_per_epoch, 14, base());
+    without!(L_16_RELEASE_CONDITIONAL, single_writer, 21, {
         let network = Network::Free { repeats: false };
         Cluster { network, ..told(base(), Outside::StepDown, 1) }
     });
-    without!(L_17_TAKEOVER_CONDITIONAL, single_writer, 0, base());
-    without!(L_18_NONCE_PER_ATTEMPT, single_writer, 0, base());
-    without!(L_19_OWN_WRITE_IS_KNOWN, stable_leader, 0, {
+    without!(L_17_TAKEOVER_CONDITIONAL, single_writer, 8, base());
+    without!(L_18_NONCE_PER_ATTEMPT, single_writer, 15, base());
+    without!(L_19_OWN_WRITE_IS_KNOWN, stable_leader, 18, {
         let keeps = Keeps { first_leader: true, ..Keeps::default() };
         Cluster { keeps, ..losing(timely(2), 1) }
     });
-    without!(L_20A_CONFLICT_ENDS_TERM, read_only_under_another, 0, untimed(2, Budget::Unlimited));
-    without!(L_20B_FOREIGN_FIELD_KEEPS_TERM, stable_leader, 0, {
+    without!(L_20A_CONFLICT_ENDS_TERM, read_only_under_another, 11, untimed(2, Budget::Unlimited));
+    without!(L_20B_FOREIGN_FIELD_KEEPS_TERM, stable_leader, 11, {
         let keeps = Keeps { first_leader: true, ..Keeps::default() };
         Cluster { keeps, ..told(timely(2), Outside::ForeignField, 1) }
     });
-    without!(L_21_UNKNOWN_NEVER_EXTENDS, single_writer, 0, base());
-    without!(L_22_STORE_CHECKS_VERSION, unique_holder_per_epoch, 0, base());
-    without!(L_23_TAKE_WHAT_WAS_WATCHED, single_writer, 0, base());
-    without!(L_25_TAKEOVER_RAISES_EPOCH, unique_holder_per_epoch, 0, base());
+    without!(L_21_UNKNOWN_NEVER_EXTENDS, single_writer, 16, base());
+    without!(L_22_STORE_CHECKS_VERSION, unique_holder_per_epoch, 6, base());
+    without!(L_23_TAKE_WHAT_WAS_WATCHED, single_writer, 19, base());
+    without!(L_25_TAKEOVER_RAISES_EPOCH, unique_holder_per_epoch, 13, base());
     without!(
         L_26_RELEASE_RAISES_EPOCH,
         unique_holder_per_epoch,
-        0,
+        10,
         told(base(), Outside::StepDown, 1)
     );
-    without!(L_27_TOMBSTONE, unique_holder_per_epoch, 0, told(base(), Outside::StepDown, 1));
+    without!(L_27_TOMBSTONE, unique_holder_per_epoch, 10, told(base(), Outside::StepDown, 1));
     without!(
         L_28_RESOURCE_FENCES,
         fenced_effects,
-        0,
+        7,
         with_table(untimed(2, Budget::Times(2)), &[("x", "1")])
     );
     without!(
         L_29_IDENTITY_HAS_INCARNATION,
         unique_holder_per_epoch,
-        0,
+        8,
         crashing(base(), &[0, 1], Budget::Times(1))
     );
-    without!(L_30_NO_RESUME, single_writer, 0, crashing(base(), &[0, 1], Budget::Times(1)));
-    without!(L_31_STOP_BEFORE_RELEASE, single_writer, 0, told(base(), Outside::StepDown, 1));
-    without!(L_32_LOCAL_END_BEFORE_RELEASE, single_writer, 0, told(base(), Outside::StepDown, 1));
-    without!(L_33_RELEASE_FORGETS_ATTEMPTS, single_writer, 0, told(base(), Outside::StepDown, 1));
-    add(Safeguards::L_38_RECONTEND, "takeover_bound", 0, || {
+    without!(L_30_NO_RESUME, single_writer, 16, crashing(base(), &[0, 1], Budget::Times(1)));
+    without!(L_31_STOP_BEFORE_RELEASE, single_writer, 10, told(base(), Outside::StepDown, 1));
+    without!(L_32_LOCAL_END_BEFORE_RELEASE, single_writer, 10, told(base(), Outside::StepDown, 1));
+    without!(L_33_RELEASE_FORGETS_ATTEMPTS, single_writer, 17, told(base(), Outside::StepDown, 1));
+    add(Safeguards::L_38_RECONTEND, "takeover_bound", 35, || {
         takeover_world(2, Safeguards::except(Safeguards::L_38_RECONTEND))
     });
     without!(
         L_41_IN_SYNC_SET,
         no_lost_ack,
-        0,
+        2,
         with_table(untimed(2, Budget::Times(3)), &[("x", "1")])
     );
-    add(Safeguards::L_42_RETRY_BACKS_OFF, "takeover_bound", 0, || {
+    add(Safeguards::L_42_RETRY_BACKS_OFF, "takeover_bound", 122, || {
         slow_world(Safeguards::except(Safeguards::L_42_RETRY_BACKS_OFF))
     });
     rows
