@@ -338,15 +338,15 @@ mod tests {
     }
 
     fn largest(text: usize) -> Msg {
-        let request = RequestId { client: NodeId(63), incarnation: u64::MAX, n: u64::MAX };
+        let request = RequestId { client: NodeId(63), incarnation: COUNT_MAX, n: COUNT_MAX };
         Msg::Replicate {
-            epoch: u64::MAX,
-            prev: EntryId { seq: u64::MAX, epoch: u64::MAX },
+            epoch: COUNT_MAX,
+            prev: EntryId { seq: COUNT_MAX, epoch: COUNT_MAX },
             entry: Some((
-                u64::MAX,
-                Entry { epoch: u64::MAX, request, key: "k".repeat(text), value: "v".repeat(text) },
+                COUNT_MAX,
+                Entry { epoch: COUNT_MAX, request, key: "k".repeat(text), value: "v".repeat(text) },
             )),
-            committed: u64::MAX,
+            committed: COUNT_MAX,
         }
     }
 
