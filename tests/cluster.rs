@@ -455,6 +455,9 @@ fn late_answer(
     let first = monitor.next_after(Kind::Accepted, epoch).unwrap().1.first_from;
     outcome.gap.push(since(first, term.last_to));
     relay.heal();
+    // A host whose reads were in vain asks ever more rarely, up to every G. The bound is for a network
+    // that loses nothing, so the next fault waits until the polls are regular again.
+    std::thread::sleep(timing.give_up + timing.poll);
     Ok(())
 }
 
