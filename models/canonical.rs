@@ -127,8 +127,8 @@ fn waited_for(nodes: &[LeaseNode]) -> Few<Nonce> {
     let mut waited = Few(Vec::new());
     for node in nodes {
         let Some(HostState { elector, .. }) = host_of(node) else { continue };
-        if let Some(nonce) = elector.reading {
-            waited.insert(nonce, 1);
+        if let Some(reading) = elector.reading {
+            waited.insert(reading.nonce, 1);
         }
         if let Some(attempt) = elector.attempt {
             waited.insert(attempt.nonce, 2);
@@ -496,11 +496,12 @@ fn walk_elector(elector: &mut ElectorState, me: NodeId, r: &mut impl Rewrite) {
     if let Some(record) = &mut elector.seen {
         walk_record(record, r);
     }
-    if let Some(nonce) = &mut elector.reading {
-        walk_nonce(nonce, r);
+    if let Some(reading) = &mut elector.reading {
+        walk_nonce(&mut reading.nonce, r);
     }
     if let Some(attempt) = &mut elector.attempt {
         walk_nonce(&mut attempt.nonce, r);
+        r.nodes(&mut attempt.in_sync);
     }
     r.nodes(&mut elector.exposed);
     match &mut elector.phase {
@@ -512,7 +513,7 @@ fn walk_elector(elector: &mut ElectorState, me: NodeId, r: &mut impl Rewrite) {
                 r.node(node);
             }
         }
-        Phase::Releasing { epoch, nonce } => {
+        Phase::Releasing { epoch, nonce, .. } => {
             r.epoch(epoch);
             walk_nonce(nonce, r);
         }

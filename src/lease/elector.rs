@@ -71,11 +71,9 @@ pub struct ElectorState {
     /// The newest record that an answer has shown.
     pub seen: Option<Record>,
     /// The read that is under way. Only a watcher reads.
-    pub reading: Option<Nonce>,
+    pub reading: Option<Reading>,
     /// The write that is under way, and the slot of its hold timer.
     pub attempt: Option<Attempt>,
-    /// How many requests in a row have gone unanswered, as far as it matters for the next wait.
-    pub unanswered: u8,
     /// Every node that may be in the record's in-sync set: those of the newest record that is known,
     /// and those of every write that may still be committed over it (L-41).
     pub exposed: NodeSet,
@@ -85,13 +83,26 @@ pub struct ElectorState {
     pub phase: Phase,
 }
 
+/// A read that has not been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Reading {
+    /// Its name.
+    pub nonce: Nonce,
+    /// How often it has been sent.
+    pub sent: u8,
+}
+
 /// A write that may make this host the holder, or keep it so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Attempt {
     /// Its name.
     pub nonce: Nonce,
-    /// Which hold timer was armed when it was sent.
+    /// Which hold timer was armed when it was first sent.
     pub slot: Slot,
+    /// The in-sync set that it proposes.
+    pub in_sync: NodeSet,
+    /// How often it has been sent.
+    pub sent: u8,
 }
 
 /// Of two timers of one kind, which.
@@ -144,6 +155,8 @@ pub enum Phase {
         epoch: Epoch,
         /// The name of the write.
         nonce: Nonce,
+        /// How often it has been sent.
+        sent: u8,
     },
     /// Never contends again: only without L-38.
     Retired,
@@ -219,7 +232,6 @@ impl Elector {
             seen: None,
             reading: None,
             attempt: None,
-            unanswered: 0,
             exposed: NodeSet::EMPTY,
             watch: Slot::A,
             phase: Phase::WATCHING,
@@ -282,21 +294,26 @@ impl Elector {
     // Watching
     // ---------------------------------------------------------------------------------------------
 
-    /// Asks for the record, and will ask again: an unanswered read is replaced by the next, whose
-    /// nonce makes the late answer to the first a stranger.
+    /// Asks for the record, and will ask again until it is answered.
     //= SPEC LEASE-34
     fn read(&self, state: &mut ElectorState, o: &mut Out) {
-        let nonce = self.next_nonce(state);
-        let in_vain = state.reading.replace(nonce).is_some();
-        o.send(self.store.into(), Msg::Read { nonce });
-        o.set_timer(Timer::Poll, self.patiently(state, self.timing.poll, in_vain));
-        if !self.keeps(Safeguards::L_10_WATCH_FROM_RECEIPT) {
-            o.set_timer(Timer::Watch(state.watch.other()), exactly(self.timing.lease));
-        }
+        let again = state.reading.filter(|reading| self.keeps_name(reading.sent, self.timing.poll));
+        let reading = match again {
+            Some(Reading { nonce, sent }) => Reading { nonce, sent: sent + 1 },
+            None => {
+                if !self.keeps(Safeguards::L_10_WATCH_FROM_RECEIPT) {
+                    o.set_timer(Timer::Watch(state.watch.other()), exactly(self.timing.lease));
+                }
+                Reading { nonce: self.next_nonce(state), sent: 1 }
+            }
+        };
+        state.reading = Some(reading);
+        o.send(self.store.into(), Msg::Read { nonce: reading.nonce });
+        o.set_timer(Timer::Poll, self.loosely(self.timing.poll));
     }
 
     fn on_read_ok(&self, state: &mut ElectorState, nonce: Nonce, record: &Record, o: &mut Out) {
-        if state.reading != Some(nonce) {
+        if state.reading.is_none_or(|reading| reading.nonce != nonce) {
             return;
         }
         state.reading = None;
@@ -429,7 +446,7 @@ impl Elector {
         self.attempt(state, o);
     }
 
-    /// Sends one attempt: a new name, and a hold timer that counts from this very step.
+    /// Makes an attempt: a new name, and a hold timer that counts from this very step.
     //= SPEC LEASE-6
     fn attempt(&self, state: &mut ElectorState, o: &mut Out) {
         let in_sync = state.seen.as_ref().expect("a record was seen").claim.in_sync;
@@ -440,53 +457,78 @@ impl Elector {
     //= SPEC LEASE-29
     pub(super) fn attempt_with(&self, state: &mut ElectorState, in_sync: NodeSet, o: &mut Out) {
         let base = state.seen.as_ref().expect("a record was seen");
-        let (epoch, slot, expect) = match state.phase {
-            Phase::Acquiring => (
-                self.epoch_over(state, base),
-                Slot::A,
-                self.over(base, Safeguards::L_17_TAKEOVER_CONDITIONAL),
-            ),
-            Phase::Holding { epoch, slot } => {
-                (epoch, slot.other(), self.over(base, Safeguards::L_15_RENEW_CONDITIONAL))
-            }
+        let in_sync = if base.is_absent() { self.hosts } else { in_sync };
+        let slot = match state.phase {
+            Phase::Acquiring => Slot::A,
+            Phase::Holding { slot, .. } => slot.other(),
             _ => panic!("only an acquirer or a holder claims the lease"),
         };
-        let in_sync = if base.is_absent() { self.hosts } else { in_sync };
-        let claim = Claim {
-            holder: Some(state.identity(self.me)),
-            epoch,
-            lease: self.timing.lease,
-            in_sync,
-        };
-        let nonce = match state.attempt {
-            Some(attempt) if !self.keeps(Safeguards::L_18_NONCE_PER_ATTEMPT) => attempt.nonce,
-            _ => self.next_nonce(state),
-        };
+        let nonce = self.next_nonce(state);
         state.exposed = state.exposed.union(in_sync);
-        let unanswered = state.attempt.replace(Attempt { nonce, slot }).is_some();
-        o.send(self.store.into(), Msg::Write { nonce, expect, claim });
-        o.set_timer(Timer::Attempt, self.patiently(state, self.timing.retry, unanswered));
-
-        let give_up = exactly(self.timing.give_up);
+        let attempt = Attempt { nonce, slot, in_sync, sent: 1 };
         if self.keeps(Safeguards::L_1_DEADLINE_FROM_SEND) {
-            o.set_timer(Timer::Hold(slot), give_up.clone());
+            o.set_timer(Timer::Hold(slot), exactly(self.timing.give_up));
         }
-        if let Phase::Holding { slot: grant, .. } = state.phase {
-            let extends = !self.keeps(Safeguards::L_13_TIMER_PER_ATTEMPT)
-                || (unanswered && !self.keeps(Safeguards::L_21_UNKNOWN_NEVER_EXTENDS));
-            if extends {
-                o.set_timer(Timer::Hold(grant), give_up);
-            }
+        let is_second = state.attempt.replace(attempt).is_some();
+        let extends = !self.keeps(Safeguards::L_13_TIMER_PER_ATTEMPT)
+            || (is_second && !self.keeps(Safeguards::L_21_UNKNOWN_NEVER_EXTENDS));
+        if extends {
+            self.extend_grant(state, o);
         }
+        self.send_attempt(state, attempt, o);
     }
 
-    /// It is time for the next renewal, or the last attempt has gone unanswered.
+    /// Sends an attempt, for the first time or again.
+    ///
+    /// Sent again it is the same attempt: the same name, the same precondition, and the hold timer of the
+    /// first sending, so that whichever copy is answered, the deadline counts from before all of them.
+    fn send_attempt(&self, state: &ElectorState, attempt: Attempt, o: &mut Out) {
+        let Attempt { nonce, in_sync, .. } = attempt;
+        let base = state.seen.as_ref().expect("a record was seen");
+        let (epoch, rule) = match state.phase {
+            Phase::Holding { epoch, .. } => (epoch, Safeguards::L_15_RENEW_CONDITIONAL),
+            _ => (self.epoch_over(state, base), Safeguards::L_17_TAKEOVER_CONDITIONAL),
+        };
+        let holder = Some(state.identity(self.me));
+        let claim = Claim { holder, epoch, lease: self.timing.lease, in_sync };
+        let expect = self.over(base, rule);
+        o.send(self.store.into(), Msg::Write { nonce, expect, claim });
+        o.set_timer(Timer::Attempt, self.loosely(self.timing.retry));
+    }
+
+    /// It is time for the next renewal, or the last request has gone unanswered.
     //= SPEC LEASE-32
     fn on_attempt_due(&self, state: &mut ElectorState, o: &mut Out) {
         match state.phase {
-            Phase::Acquiring | Phase::Holding { .. } => self.attempt(state, o),
+            Phase::Acquiring | Phase::Holding { .. } => match state.attempt {
+                Some(attempt) if self.keeps_name(attempt.sent, self.timing.retry) => {
+                    self.attempt_again(state, attempt, o);
+                }
+                _ => self.attempt(state, o),
+            },
             Phase::Releasing { epoch, .. } => self.release(state, epoch, o),
             _ => {}
+        }
+    }
+
+    //= SPEC LEASE-38
+    fn attempt_again(&self, state: &mut ElectorState, attempt: Attempt, o: &mut Out) {
+        let attempt = Attempt { sent: attempt.sent + 1, ..attempt };
+        state.attempt = Some(attempt);
+        if !self.keeps(Safeguards::L_18_NONCE_PER_ATTEMPT) {
+            // Taken for an attempt of its own, under the name of the one before.
+            o.set_timer(Timer::Hold(attempt.slot), exactly(self.timing.give_up));
+        }
+        if !self.keeps(Safeguards::L_21_UNKNOWN_NEVER_EXTENDS) {
+            self.extend_grant(state, o);
+        }
+        self.send_attempt(state, attempt, o);
+    }
+
+    /// Gives the grant more time than its renewals have earned: only without L-13 or L-21.
+    fn extend_grant(&self, state: &ElectorState, o: &mut Out) {
+        if let Phase::Holding { slot, .. } = state.phase {
+            o.set_timer(Timer::Hold(slot), exactly(self.timing.give_up));
         }
     }
 
@@ -532,13 +574,13 @@ impl Elector {
     fn on_conflict(&self, state: &mut ElectorState, nonce: Nonce, record: &Record, o: &mut Out) {
         if let Some(attempt) = state.attempt.filter(|attempt| attempt.nonce == nonce) {
             self.on_claim_refused(state, attempt, record, o);
-        } else if let Phase::Releasing { epoch, nonce: release } = state.phase
+        } else if let Phase::Releasing { epoch, nonce: release, .. } = state.phase
             && release == nonce
         {
             self.learn(state, record);
             if self.is_mine(state, record) && record.claim.epoch == epoch {
                 // A renewal that was given up has landed after all: release over that (LF-13).
-                self.release(state, epoch, o);
+                self.release_over(state, epoch, o);
             } else {
                 let yielding = record.is_free().then_some(Yielding::Anybody);
                 self.back_to_watching(state, yielding, o);
@@ -560,7 +602,6 @@ impl Elector {
             self.grant(state, attempt, record, o);
             return;
         }
-        let unanswered = state.unanswered;
         self.learn(state, record);
         state.attempt = None;
         o.cancel_timer(Timer::Hold(attempt.slot));
@@ -578,9 +619,6 @@ impl Elector {
         };
         match state.phase {
             Phase::Acquiring | Phase::Holding { .. } if same_term && excused => {
-                // This answer was in time, but only because of the wait that led to it: an impatient next
-                // attempt would be replaced before its own answer, for ever.
-                state.unanswered = unanswered;
                 self.attempt(state, o);
             }
             Phase::Holding { .. }
@@ -637,7 +675,8 @@ impl Elector {
         state.phase = Phase::Stopping { epoch, then };
         o.send(self.me.into(), Msg::Stopped { epoch });
         if then == Then::Release && !self.keeps(Safeguards::L_31_STOP_BEFORE_RELEASE) {
-            self.send_tombstone(state, epoch, o);
+            let nonce = self.next_nonce(state);
+            self.send_tombstone(state, epoch, nonce, o);
         }
     }
 
@@ -663,17 +702,28 @@ impl Elector {
         }
     }
 
-    /// Asks the store to free the record, under a new name each time.
+    /// Asks the store to free the record, and will ask again until it is answered.
     //= SPEC LEASE-14
     fn release(&self, state: &mut ElectorState, epoch: Epoch, o: &mut Out) {
-        let nonce = self.send_tombstone(state, epoch, o);
-        let in_vain = matches!(state.phase, Phase::Releasing { .. });
-        state.phase = Phase::Releasing { epoch, nonce };
-        o.set_timer(Timer::Attempt, self.patiently(state, self.timing.retry, in_vain));
+        match state.phase {
+            Phase::Releasing { nonce, sent, .. } if self.keeps_name(sent, self.timing.retry) => {
+                self.send_tombstone(state, epoch, nonce, o);
+                state.phase = Phase::Releasing { epoch, nonce, sent: sent + 1 };
+                o.set_timer(Timer::Attempt, self.loosely(self.timing.retry));
+            }
+            _ => self.release_over(state, epoch, o),
+        }
     }
 
-    fn send_tombstone(&self, state: &mut ElectorState, epoch: Epoch, o: &mut Out) -> Nonce {
+    /// The same under a new name, over the record as it is known now.
+    fn release_over(&self, state: &mut ElectorState, epoch: Epoch, o: &mut Out) {
         let nonce = self.next_nonce(state);
+        self.send_tombstone(state, epoch, nonce, o);
+        state.phase = Phase::Releasing { epoch, nonce, sent: 1 };
+        o.set_timer(Timer::Attempt, self.loosely(self.timing.retry));
+    }
+
+    fn send_tombstone(&self, state: &ElectorState, epoch: Epoch, nonce: Nonce, o: &mut Out) {
         let base = state.seen.as_ref().expect("a holder has seen its record");
         let epoch = if !self.keeps(Safeguards::L_27_TOMBSTONE) {
             Record::absent().claim.epoch
@@ -686,7 +736,6 @@ impl Elector {
             Claim { holder: None, epoch, lease: self.timing.lease, in_sync: base.claim.in_sync };
         let expect = self.over(base, Safeguards::L_16_RELEASE_CONDITIONAL);
         o.send(self.store.into(), Msg::Write { nonce, expect, claim });
-        nonce
     }
 
     /// An operator wants the lease to go to this host.
@@ -709,8 +758,10 @@ impl Elector {
         if self.keeps(Safeguards::L_32_LOCAL_END_BEFORE_RELEASE) {
             self.stop(state, Then::Release, o);
         } else if let Phase::Holding { slot, .. } = state.phase {
-            let nonce = self.send_tombstone(state, epoch, o);
-            state.attempt = Some(Attempt { nonce, slot: slot.other() });
+            let nonce = self.next_nonce(state);
+            self.send_tombstone(state, epoch, nonce, o);
+            let in_sync = state.exposed;
+            state.attempt = Some(Attempt { nonce, slot: slot.other(), in_sync, sent: 1 });
         }
     }
 
@@ -736,7 +787,6 @@ impl Elector {
     // ---------------------------------------------------------------------------------------------
 
     fn learn(&self, state: &mut ElectorState, record: &Record) {
-        state.unanswered = 0;
         state.exposed = record.claim.in_sync;
         state.seen = Some(record.clone());
     }
@@ -776,24 +826,15 @@ impl Elector {
         }
     }
 
-    /// How long to wait for an answer before asking again: longer each time that it was in vain.
+    /// Whether a request that has been sent this often, once per period, is sent again under its name:
+    /// until it is G old, when no answer to it could do any good.
     ///
-    /// Every request has a name of its own, so the answer to one that has been replaced is a stranger.
-    /// Were the wait always the same, a store that needs longer than that would never be heard (L-42).
+    /// Were the name a new one each time, the answer to the first sending would come to a request that
+    /// nobody knows any more, and a store that needs longer than the period would never be heard (L-42).
     //= SPEC LEASE-38
-    fn patiently(
-        &self,
-        state: &mut ElectorState,
-        period: Duration,
-        in_vain: bool,
-    ) -> Range<Duration> {
-        let longest = self.timing.give_up.max(period);
-        let wait = |times: u8| period.saturating_mul(1 << times.min(16)).min(longest);
-        let backs_off = self.keeps(Safeguards::L_42_RETRY_BACKS_OFF);
-        if in_vain && backs_off && wait(state.unanswered) < longest {
-            state.unanswered += 1;
-        }
-        self.loosely(wait(state.unanswered))
+    fn keeps_name(&self, sent: u8, period: Duration) -> bool {
+        let age = period.saturating_mul(sent.into());
+        self.keeps(Safeguards::L_42_RETRY_KEEPS_NAME) && age < self.timing.give_up && sent < u8::MAX
     }
 
     /// A range up to this period, with jitter to keep hosts from going in step (L-40).

@@ -114,12 +114,12 @@ bitflags! {
         /// Only a member of the record's in-sync set takes over, and a replica has left the set by a
         /// committed write before the primary acknowledges without it.
         const L_41_IN_SYNC_SET = 1 << 41;
-        /// The wait for an answer doubles each time that it was in vain, up to G.
+        /// What is not answered is sent again under the name that it has, until it is G old.
         ///
-        /// Every request has a name of its own, so an answer that is later than the next request is a
-        /// stranger. Without it a store that always needs longer than the retry is never heard: nobody
-        /// is ever elected, and whoever leads cannot renew.
-        const L_42_RETRY_BACKS_OFF = 1 << 43;
+        /// An answer counts for the request that it names. Were each sending a request of its own, a store
+        /// that needs longer than the retry would only ever answer requests that have been replaced:
+        /// nobody is ever elected, and whoever leads cannot renew.
+        const L_42_RETRY_KEEPS_NAME = 1 << 43;
     }
 }
 
