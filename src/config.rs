@@ -80,8 +80,9 @@ pub struct Node {
     pub address: SocketAddr,
     /// Its TCP control address: loopback, unique, port not 0.
     pub control: Option<SocketAddr>,
-    /// Its durable storage; always there for a host and a store; unique.
-    pub storage: Option<PathBuf>,
+    /// The file of its durable storage; unique. A client needs one too: if it forgot its life it would be
+    /// taken for its predecessor, and its new writes for repetitions of the old ones of the same name.
+    pub storage: PathBuf,
     /// What it does.
     pub role: Role,
 }
@@ -711,7 +712,7 @@ impl Reader {
         if let Some(role) = role {
             let needs = [
                 ("zone", role == Role::Host && raw.zone.is_none()),
-                ("storage", role != Role::Client && raw.storage.is_none()),
+                ("storage", raw.storage.is_none()),
             ];
             for (key, is_missing) in needs {
                 if is_missing {
@@ -728,7 +729,7 @@ impl Reader {
         } else {
             self.nodes.insert(raw.name.clone(), known);
         }
-        let (address, role) = (address?, role?);
+        let (address, role, storage) = (address?, role?, storage?);
         Some(Node { id, name: raw.name, zone: raw.zone, address, control, storage, role })
     }
 
@@ -937,6 +938,7 @@ roles = ["store"]
 [[node]]
 name = "c"
 address = "127.0.0.1:7104"
+storage = "data/c.redb"
 roles = ["client"]
 
 [[lease]]
@@ -984,7 +986,7 @@ clock_error_ppm = 100
         let a = config.node("a").expect("there");
         assert_eq!(a.address, "127.0.0.1:7101".parse().expect("address"));
         assert_eq!(a.control, Some("127.0.0.1:7201".parse().expect("address")));
-        assert_eq!(a.storage.as_deref(), Some(Path::new("data/a.redb")));
+        assert_eq!(a.storage, Path::new("data/a.redb"));
         assert_eq!((a.zone.as_deref(), a.role), (Some("zone-1"), Role::Host));
         assert_eq!(config.node_by_id(NodeId(3)).map(|node| node.role), Some(Role::Client));
         assert_eq!(config.node_by_id(NodeId(4)), None);
@@ -1015,12 +1017,12 @@ clock_error_ppm = 100
     #[test]
     fn storage_is_relative_to_the_file() {
         let config = Config::parse_in(GOOD, Path::new("etc/tenure")).expect("good");
-        assert_eq!(config.nodes[2].storage.as_deref(), Some(Path::new("etc/tenure/data/s.redb")));
+        assert_eq!(config.nodes[2].storage, Path::new("etc/tenure/data/s.redb"));
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("cluster.toml");
         std::fs::write(&path, GOOD).expect("written");
         let config = Config::load(&path).expect("good");
-        assert_eq!(config.nodes[0].storage, Some(directory.path().join("data/a.redb")));
+        assert_eq!(config.nodes[0].storage, directory.path().join("data/a.redb"));
     }
 
     #[test]
@@ -1106,12 +1108,14 @@ clock_error_ppm = 100
     }
 
     #[test]
-    fn hosts_need_a_zone_and_hosts_and_stores_need_storage() {
+    fn hosts_need_a_zone_and_every_node_needs_storage() {
         assert_one(&refused("zone = \"zone-1\"\n", ""), "node \"a\": a host", "needs a zone");
         let problems = refused("storage = \"data/a.redb\"\n", "");
         assert_one(&problems, "node \"a\": a host", "needs a storage");
         let problems = refused("storage = \"data/s.redb\"\n", "");
         assert_one(&problems, "node \"s\": a store", "needs a storage");
+        let problems = refused("storage = \"data/c.redb\"\n", "");
+        assert_one(&problems, "node \"c\": a client", "needs a storage");
     }
 
     #[test]
@@ -1215,12 +1219,14 @@ clock_error_ppm = 100
         let mut text = GOOD.to_owned();
         for i in 4..64 {
             text += &format!(
-                "\n[[node]]\nname = \"n{i}\"\naddress = \"127.0.0.2:{}\"\nroles = [\"client\"]\n",
+                "\n[[node]]\nname = \"n{i}\"\naddress = \"127.0.0.2:{}\"\nstorage = \"n{i}\"\n\
+                 roles = [\"client\"]\n",
                 7000 + i
             );
         }
         assert!(Config::parse(&text).is_ok());
-        text += "\n[[node]]\nname = \"n64\"\naddress = \"127.0.0.2:9\"\nroles = [\"client\"]\n";
+        text += "\n[[node]]\nname = \"n64\"\naddress = \"127.0.0.2:9\"\nstorage = \"n64\"\n\
+                 roles = [\"client\"]\n";
         assert_one(&problems(&text), "there are 65 [[node]]", "more than 64");
         let none = problems("cluster = \"x\"\ninsecure = true");
         assert_eq!(

@@ -18,13 +18,6 @@ const PATIENCE: u8 = 3;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LaunchError {
-    /// A client that forgets its life is taken for its predecessor: its new writes would be
-    /// acknowledged as the old ones of the same name, and never be written.
-    #[error(
-        "client {0:?} has no storage, so its writes after a restart would be taken for repetitions \
-         of earlier ones; add `storage = \"...\"` to its [[node]]"
-    )]
-    ClientForgets(String),
     /// There is no node of that name.
     #[error("{name:?} is not a node of this cluster; the nodes are {}", .known.join(", "))]
     UnknownNode {
@@ -49,12 +42,9 @@ pub fn spec(config: &Config, name: &str) -> Result<Spec<Member>, LaunchError> {
         let known = config.nodes.iter().map(|node| node.name.clone()).collect();
         return Err(LaunchError::UnknownNode { name: name.to_owned(), known });
     };
-    if node.role == Role::Client && node.storage.is_none() {
-        return Err(LaunchError::ClientForgets(name.to_owned()));
-    }
     let peers = config.nodes.iter().map(|node| node.address).collect();
     let mut spec = Spec::new(config.cluster.clone(), node.id, Bind::To(node.address), peers);
-    spec.storage.clone_from(&node.storage);
+    spec.storage = Some(node.storage.clone());
     spec.actors = config
         .leases
         .iter()
@@ -137,10 +127,6 @@ mod tests {
         address = "127.0.0.1:7105"
         storage = "w.redb"
         roles = ["client"]
-        [[node]]
-        name = "forgetful"
-        address = "127.0.0.1:7106"
-        roles = ["client"]
         [[lease]]
         name = "orders"
         hosts = ["a", "b"]
@@ -164,7 +150,7 @@ mod tests {
             let spec = spec(&config, name).unwrap();
             assert_eq!(leases(&spec), expected, "{name}");
             assert_eq!(spec.me, config.node(name).unwrap().id);
-            assert_eq!(spec.peers.len(), 6);
+            assert_eq!(spec.peers.len(), 5);
             let of_node = leases_of(&config, config.node(name).unwrap());
             assert_eq!(of_node.map(|lease| lease.index).collect::<Vec<_>>(), expected);
         }
@@ -189,7 +175,5 @@ mod tests {
         let config = Config::parse(FILE).unwrap();
         let error = spec(&config, "x").err().unwrap().to_string();
         assert!(error.contains("the nodes are a, b, c, s, w"), "{error}");
-        let error = spec(&config, "forgetful").err().unwrap().to_string();
-        assert!(error.contains("add `storage"), "{error}");
     }
 }
