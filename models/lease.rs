@@ -7,7 +7,8 @@ use stateright::Property;
 
 use super::canonical::{canonical, host_of, record_of, table_of};
 use super::world::{
-    Action, Condition, Faults, Network, Observer, Said, Time, World, WorldState, latest_ticks,
+    Action, Condition, Faults, Network, Observer, Said, Time, World, WorldState, earliest_ticks,
+    latest_ticks,
 };
 use crate::lease::client::Client;
 use crate::lease::elector::{Elector, Phase, Then};
@@ -639,11 +640,8 @@ impl Ticks {
             latest_ticks(Self::TICK * self.give_up.into(), Self::TICK, self.clock_error_ppm);
         self.lease = (1..)
             .find(|&lease| {
-                let watch = super::world::earliest_ticks(
-                    Self::TICK * u32::from(lease),
-                    Self::TICK,
-                    self.clock_error_ppm,
-                );
+                let watch =
+                    earliest_ticks(Self::TICK * u32::from(lease), Self::TICK, self.clock_error_ppm);
                 watch > longest + hook
             })
             .expect("some lease is long enough");
@@ -678,9 +676,15 @@ impl Cluster {
     }
 
     /// Within how many ticks of a crash somebody leads again, on a network with this delay: one delay
-    /// for the holder's last write, which may be under way; then P, a read, L and a write.
+    /// for the holder's last write, which may be under way; then P, a read, L and a write. Where a read may
+    /// outlast P, the one under way may have been answered too early: its time is added.
     pub fn takeover(&self, delay: u16) -> u16 {
-        self.latest(self.timing.poll) + self.latest(self.timing.lease) + 5 * delay
+        let shortest = self.timing.poll.saturating_sub(self.timing.jitter);
+        let round_trip = 2 * delay;
+        let outlasts =
+            round_trip >= earliest_ticks(shortest, self.tick, self.timing.clock_error_ppm);
+        let again = if outlasts { round_trip } else { 0 };
+        self.latest(self.timing.poll) + self.latest(self.timing.lease) + 5 * delay + again
     }
 
     /// For how many ticks a consented hand-over leaves nobody leading: S, the consent, and a write. Where

@@ -120,11 +120,16 @@ impl Timing {
     /// the holder's last commit to the next holder's, rounded up.
     ///
     /// `read` (D_r) and `write` (D_w) are the longest times of a read and of a conditional write,
-    /// from send to answer. A watcher sees the last version within P, waits L and writes over it.
+    /// from send to answer. A watcher sees the last version within P, waits L and writes over it. Where
+    /// an answer may take longer than the shortest wait between two reads, the request that is under way
+    /// at that commit may show an older version, and its time is added.
     /// [`Duration::MAX`] if there is no bound: a clock that may be off by 100 % may stand still.
     pub fn takeover_latest(&self, read: Duration, write: Duration) -> Duration {
+        let longest = read.max(write);
+        let outlasts = longest >= self.poll.saturating_sub(self.jitter);
+        let again = if outlasts { longest } else { Duration::ZERO };
         stretched(self.poll.as_nanos() + self.lease.as_nanos(), self.clock_error_ppm)
-            .and_then(|ns| from_nanos(ns + read.as_nanos() + write.as_nanos()))
+            .and_then(|ns| from_nanos(ns + read.as_nanos() + write.as_nanos() + again.as_nanos()))
             .unwrap_or(Duration::MAX)
     }
 
