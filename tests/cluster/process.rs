@@ -177,12 +177,9 @@ impl Cluster {
             };
             text += &format!(
                 "[[node]]\nname = \"{name}\"\nroles = [\"{role}\"]\naddress = \"{address}\"\n\
-                 control = \"{}\"\n",
+                 control = \"{}\"\nstorage = \"{name}.redb\"\n",
                 member.control
             );
-            if !name.starts_with('p') {
-                text += &format!("storage = \"{name}.redb\"\n");
-            }
             if *role == "host" {
                 text += &format!("zone = \"zone-{name}\"\n");
             }
