@@ -1,6 +1,6 @@
 //! Runs a row of the registry and says whether it came out as registered.
 
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use stateright::Model;
 use super::engine::{self, End, Limits, Progress};
 use super::lease::{LeaseState, LeaseWorld};
 use super::registry::{Counts, Expected, Row, TIME_MAX};
-use super::world::{Action, Event, EventOf, Observer};
-use crate::lease::Member;
+use super::world::{Action, Event, Observer, Subject, World};
 
 /// What came of a row.
 #[derive(Clone, Debug)]
@@ -65,7 +64,10 @@ pub struct TraceStep {
     /// Ticks since the beginning.
     pub at: u64,
     /// What happened.
-    pub event: EventOf<Member>,
+    pub event: serde_json::Value,
+    /// The same for a reader.
+    #[serde(skip)]
+    pub line: String,
     /// Each node after it, as Rust prints it.
     pub nodes: Vec<String>,
 }
@@ -75,9 +77,26 @@ pub const TRACE_FORMAT: &str = "tenure-counterexample/1";
 
 /// Explores a row to its end.
 pub fn run(row: &Row, limits: Limits, on_progress: impl FnMut(Progress)) -> Outcome {
-    let world = (row.world)();
+    run_world(&row.name, row.expected, &(row.world)(), limits, on_progress, |world, path| {
+        tell(world, path.steps.iter().map(|(_, state)| state))
+    })
+}
+
+/// Explores a world to its end, and compares with what is registered. `tell` puts a path into words.
+pub fn run_world<A, O>(
+    name: &str,
+    expected: Expected,
+    world: &World<A, O>,
+    limits: Limits,
+    on_progress: impl FnMut(Progress),
+    tell: impl Fn(&World<A, O>, &engine::Path<World<A, O>>) -> Vec<TraceStep>,
+) -> Outcome
+where
+    A: Subject,
+    O: Observer<A>,
+{
     let limits = Limits { time: limits.time.or(Some(TIME_MAX)), ..limits };
-    let report = engine::explore(&world, limits, on_progress);
+    let report = engine::explore(world, limits, on_progress);
     let counts = Counts { unique: report.unique, generated: report.generated, depth: report.depth };
     let property = report.violated.first().copied();
     let verdict = match report.end {
@@ -87,18 +106,20 @@ pub fn run(row: &Row, limits: Limits, on_progress: impl FnMut(Progress)) -> Outc
     };
     let path = property.and_then(|property| report.discoveries.get(property));
     let steps = path.map(|path| u32::try_from(path.steps.len()).expect("a path is short"));
-    let as_registered = match row.expected {
+    let as_registered = match expected {
         Expected::Safe(expected) => {
             verdict == Verdict::Holds && report.exhaustive && counts == expected
         }
         Expected::Violated { property: expected, steps: least } => {
             verdict == Verdict::Violated && property == Some(expected) && steps == Some(least)
         }
+        Expected::Never { property: expected } => {
+            report.exhaustive && verdict == Verdict::Violated && report.violated == [expected]
+        }
     };
     let trace = path.zip(property).map(|(path, property)| {
-        let states = path.steps.iter().map(|(_, state)| state);
-        let raw = tell(&world, states);
-        Trace { format: TRACE_FORMAT, model: row.name.clone(), property, steps: raw }
+        let steps = tell(world, path);
+        Trace { format: TRACE_FORMAT, model: name.to_owned(), property, steps }
     });
     Outcome {
         as_registered,
@@ -110,6 +131,46 @@ pub fn run(row: &Row, limits: Limits, on_progress: impl FnMut(Progress)) -> Outc
         elapsed: report.elapsed,
         trace,
     }
+}
+
+/// Puts a path through raw states into words.
+pub fn tell_raw<A, O>(world: &World<A, O>, path: &engine::Path<World<A, O>>) -> Vec<TraceStep>
+where
+    A: Subject<Msg: Serialize, Timer: Serialize>,
+    O: Observer<A>,
+{
+    let mut at = 0;
+    let mut before = &path.start;
+    let mut steps = Vec::new();
+    for (action, after) in &path.steps {
+        at += u64::from(*action == Action::Elapse);
+        steps.push(trace_step(at, &world.event(before, *action), &after.nodes));
+        before = after;
+    }
+    steps
+}
+
+fn trace_step<M, T, N>(at: u64, event: &Event<M, T>, nodes: &[N]) -> TraceStep
+where
+    M: Serialize + Debug,
+    T: Serialize + Debug,
+    N: Debug,
+{
+    let line = match event {
+        Event::Deliver { src, dst, msg } => format!("n{src} -> n{dst}  {msg:?}"),
+        Event::Lose { src, dst, msg } => format!("n{src} -x n{dst}  {msg:?}"),
+        Event::Fire { node, timer } => format!("n{node} fires {timer:?}"),
+        Event::Elapse => "a tick passes".to_owned(),
+        Event::Crash(node) => format!("n{node} crashes"),
+        Event::Recover(node) => format!("n{node} starts again"),
+        Event::Pause(node) => format!("n{node} is paused"),
+        Event::Resume(node) => format!("n{node} goes on"),
+        Event::Say { src, dst, msg } => format!("n{dst} is told by n{src}  {msg:?}"),
+        Event::Intervene(what) => what.clone(),
+    };
+    let event = serde_json::to_value(event).expect("an event is plain data");
+    let nodes = nodes.iter().map(|node| format!("{node:?}")).collect();
+    TraceStep { at, event, line, nodes }
 }
 
 /// Tells a path through canonical states as a run of the raw world: with the names, epochs and nonces
@@ -155,9 +216,7 @@ pub fn tell<'a>(world: &LeaseWorld, path: impl Iterator<Item = &'a LeaseState>) 
             raw = next;
         };
         at += u64::from(action == Action::Elapse);
-        let event = raw_world.event(&raw, action);
-        let nodes = next.nodes.iter().map(|node| format!("{node:?}")).collect();
-        steps.push(TraceStep { at, event, nodes });
+        steps.push(trace_step(at, &raw_world.event(&raw, action), &next.nodes));
         raw = next;
     }
     steps
@@ -195,17 +254,7 @@ impl Trace {
     pub fn narrate(&self) -> String {
         let mut text = String::new();
         for (index, step) in self.steps.iter().enumerate() {
-            let what = match &step.event {
-                Event::Deliver { src, dst, msg } => format!("n{src} -> n{dst}  {msg:?}"),
-                Event::Lose { src, dst, msg } => format!("n{src} -x n{dst}  {msg:?}"),
-                Event::Fire { node, timer } => format!("n{node} fires {timer:?}"),
-                Event::Elapse => "a tick passes".to_owned(),
-                Event::Crash(node) => format!("n{node} crashes"),
-                Event::Recover(node) => format!("n{node} starts again"),
-                Event::Pause(node) => format!("n{node} is paused"),
-                Event::Resume(node) => format!("n{node} goes on"),
-                Event::Say { src, dst, msg } => format!("n{dst} is told by n{src}  {msg:?}"),
-            };
+            let what = &step.line;
             let _ = writeln!(text, "{:>3}  t={:<3} {what}", index + 1, step.at);
         }
         text

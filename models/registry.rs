@@ -7,6 +7,9 @@
 
 use std::time::Duration;
 
+use super::check::{self, Outcome};
+use super::engine::{Limits, Progress};
+use super::irc;
 use super::lease::properties::{
     acknowledged, elected, expired, fenced_effects, handed_over, handover_gap, holder_has_deadline,
     no_lost_ack, overslept, read_only_under_another, released, renewed, self_fence, shrunk,
@@ -44,6 +47,59 @@ pub enum Expected {
         /// After how many steps at the least.
         steps: u32,
     },
+    /// This one, which says that something must be possible, is found in no reachable state.
+    Never {
+        /// Which.
+        property: &'static str,
+    },
+}
+
+/// A row of any protocol: what it is called, and how it is explored.
+pub struct Entry {
+    /// Its name on the command line.
+    pub name: String,
+    /// What it is about, in one line.
+    pub about: String,
+    /// What must come of it.
+    pub expected: Expected,
+    /// Whether it is small enough to be run by every test.
+    pub quick: bool,
+    /// Explores it.
+    pub explore: Box<Explore>,
+}
+
+/// Explores a row within limits, and says now and then how far it is.
+pub type Explore = dyn Fn(Limits, &mut dyn FnMut(Progress)) -> Outcome + Send + Sync;
+
+impl Entry {
+    /// Whether something must go wrong here.
+    pub fn is_mutant(&self) -> bool {
+        !matches!(self.expected, Expected::Safe(_))
+    }
+}
+
+impl From<Row> for Entry {
+    fn from(row: Row) -> Self {
+        Self {
+            name: row.name.clone(),
+            about: row.about.clone(),
+            expected: row.expected,
+            quick: row.quick,
+            explore: Box::new(move |limits, on_progress| {
+                check::run(&row, limits, |progress| on_progress(progress))
+            }),
+        }
+    }
+}
+
+/// Every model of every protocol in which everything must hold.
+pub fn all_safe() -> Vec<Entry> {
+    safe().into_iter().map(Entry::from).chain(irc::registry::safe()).collect()
+}
+
+/// Every model of every protocol that leaves out a rule.
+pub fn all_mutants() -> Vec<Entry> {
+    mutants().into_iter().map(Entry::from).chain(irc::registry::mutants()).collect()
 }
 
 /// The size of a complete exploration.
@@ -60,7 +116,7 @@ pub struct Counts {
 impl Row {
     /// Whether something must go wrong here.
     pub fn is_mutant(&self) -> bool {
-        matches!(self.expected, Expected::Violated { .. })
+        !matches!(self.expected, Expected::Safe(_))
     }
 }
 

@@ -168,6 +168,15 @@ pub trait Observer<A: Subject>: Sized {
     /// What the surroundings may say to which node in this state.
     fn inputs(&self, world: &World<A, Self>, state: &StateOf<A, Self>) -> Vec<Said<A>>;
 
+    /// What the surroundings may do to the nodes themselves in this state, each in a few words: for
+    /// example take a backup, or put it back.
+    fn interventions(&self, _: &World<A, Self>, _: &StateOf<A, Self>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Does one of [`Observer::interventions`].
+    fn intervene(&self, _: &World<A, Self>, _: &mut StateOf<A, Self>, _: usize) {}
+
     /// Whether the model goes as far as this state: what lies beyond is outside of its bounds.
     fn within(&self, _: &StateOf<A, Self>) -> bool {
         true
@@ -341,6 +350,8 @@ pub enum Action {
     Resume(u16),
     /// The surroundings say something: which of [`Observer::inputs`].
     Say(u16),
+    /// The surroundings do something to a node: which of [`Observer::interventions`].
+    Intervene(u16),
 }
 
 /// An action in words that do not depend on the state: what a trace holds.
@@ -391,6 +402,8 @@ pub enum Event<M, T> {
         /// What.
         msg: M,
     },
+    /// The surroundings do something to a node.
+    Intervene(String),
 }
 
 /// The event type of an actor's world.
@@ -437,6 +450,10 @@ where
             Action::Say(index) => {
                 let said = self.observer.inputs(self, state).swap_remove(usize::from(index));
                 Event::Say { src: narrow(said.src), dst: narrow(said.dst), msg: said.msg }
+            }
+            Action::Intervene(index) => {
+                let mut words = self.observer.interventions(self, state);
+                Event::Intervene(words.swap_remove(usize::from(index)))
             }
         }
     }
@@ -486,7 +503,7 @@ where
     }
 
     /// Runs one step of one actor and puts its effects into the state.
-    fn run(
+    pub(super) fn run(
         &self,
         state: &mut StateOf<A, O>,
         node: usize,
@@ -557,7 +574,7 @@ where
         panic!("the nodes that start first never come to rest");
     }
 
-    fn crash(&self, state: &mut StateOf<A, O>, node: usize) {
+    pub(super) fn crash(&self, state: &mut StateOf<A, O>, node: usize) {
         state.nodes[node].state = None;
         state.nodes[node].timers.clear();
         state.nodes[node].condition = Condition::Running;
@@ -680,6 +697,9 @@ where
                 actions.push(Action::Say(narrow(index)));
             }
         }
+        for index in 0..self.observer.interventions(self, state).len() {
+            actions.push(Action::Intervene(narrow(index)));
+        }
     }
 
     fn next_state(&self, before: &Self::State, action: Action) -> Option<Self::State> {
@@ -732,6 +752,9 @@ where
                 let src = Id::from(said.src);
                 state.budgets.inputs.spend();
                 self.run(&mut state, said.dst, Input::Deliver { src, msg: said.msg });
+            }
+            Action::Intervene(index) => {
+                self.observer.intervene(self, &mut state, usize::from(index));
             }
         }
         self.observer.observe(self, before, action, &mut state);

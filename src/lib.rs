@@ -21,6 +21,7 @@ pub mod cli;
 pub mod config;
 pub mod durable;
 pub mod duration;
+pub mod irc;
 pub mod lease;
 #[cfg(feature = "check")]
 #[path = "../models/mod.rs"]

@@ -19,6 +19,11 @@ impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
         self.0.get(key)
     }
 
+    /// Whether there is a value at a key.
+    pub fn contains(&self, key: &K) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// Sets the value at a key and returns the one that was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         self.0.insert(key, value)

@@ -3,8 +3,8 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Args;
@@ -13,9 +13,9 @@ use serde_json::json;
 
 use super::paint::Paint;
 use super::{failure, print, usage_error};
-use crate::models::check::{Outcome, Verdict, run};
+use crate::models::check::{Outcome, Verdict};
 use crate::models::engine::{Limits, Progress};
-use crate::models::registry::{Expected, Row, mutants, safe};
+use crate::models::registry::{Entry, Expected, all_mutants, all_safe};
 
 /// Arguments of `tenure check`.
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub struct CheckArgs {
 
 /// What came of one row, and where its counterexample lies.
 struct Result {
-    row: Row,
+    row: Arc<Entry>,
     outcome: Outcome,
     trace: Option<PathBuf>,
 }
@@ -86,12 +86,12 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
     }
 }
 
-fn select(args: &CheckArgs) -> std::result::Result<Vec<Row>, String> {
-    let all = if args.mutants { mutants() } else { safe() };
+fn select(args: &CheckArgs) -> std::result::Result<Vec<Entry>, String> {
+    let all = if args.mutants { all_mutants() } else { all_safe() };
     if args.names.is_empty() {
         return Ok(all);
     }
-    let everything = || safe().into_iter().chain(mutants());
+    let everything = || all_safe().into_iter().chain(all_mutants());
     args.names
         .iter()
         .map(|name| {
@@ -106,7 +106,8 @@ fn select(args: &CheckArgs) -> std::result::Result<Vec<Row>, String> {
 }
 
 /// Explores the rows, several at a time, and keeps their order.
-fn explore(args: &CheckArgs, rows: Vec<Row>) -> std::result::Result<Vec<Result>, String> {
+fn explore(args: &CheckArgs, rows: Vec<Entry>) -> std::result::Result<Vec<Result>, String> {
+    let rows: Vec<Arc<Entry>> = rows.into_iter().map(Arc::new).collect();
     let limits = Limits {
         time: args.time_max.map(Duration::from_secs),
         states: args.states_max,
@@ -124,7 +125,7 @@ fn explore(args: &CheckArgs, rows: Vec<Row>) -> std::result::Result<Vec<Result>,
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(row) = rows.get(index) else { return };
                     let bar = shows_bars.then(|| bars.add(bar(row)));
-                    let outcome = run(row, limits, |progress| {
+                    let outcome = (row.explore)(limits, &mut |progress| {
                         if let Some(bar) = &bar {
                             show(bar, progress);
                         }
@@ -143,7 +144,7 @@ fn explore(args: &CheckArgs, rows: Vec<Row>) -> std::result::Result<Vec<Result>,
                         }),
                         None => Ok(None),
                     };
-                    let result = trace.map(|trace| Result { row: row.clone(), outcome, trace });
+                    let result = trace.map(|trace| Result { row: Arc::clone(row), outcome, trace });
                     if let (true, Ok(result)) = (args.json, &result) {
                         print(&format!("{}\n", as_json(result)));
                     }
@@ -156,7 +157,7 @@ fn explore(args: &CheckArgs, rows: Vec<Row>) -> std::result::Result<Vec<Result>,
     results.into_iter().map(|result| result.expect("every row was run")).collect()
 }
 
-fn bar(row: &Row) -> ProgressBar {
+fn bar(row: &Entry) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {prefix:<24} {elapsed:>5} {msg}");
     let bar = ProgressBar::new_spinner().with_style(style.expect("the template is well-formed"));
     bar.set_prefix(row.name.clone());
@@ -183,7 +184,7 @@ fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-fn expected(row: &Row) -> serde_json::Value {
+fn expected(row: &Entry) -> serde_json::Value {
     match row.expected {
         Expected::Safe(counts) => json!({
             "verdict": "holds",
@@ -191,6 +192,7 @@ fn expected(row: &Row) -> serde_json::Value {
             "generated_states": counts.generated,
             "depth": counts.depth,
         }),
+        Expected::Never { property } => json!({ "verdict": "violated", "never": property }),
         Expected::Violated { property, steps } => {
             json!({ "verdict": "violated", "property": property, "steps": steps })
         }

@@ -12,6 +12,7 @@ pub mod control;
 mod counts;
 mod handle;
 pub mod launch;
+pub mod restore;
 mod runtime;
 pub mod storage;
 pub mod timers;

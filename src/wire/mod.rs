@@ -18,6 +18,7 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::irc;
 use crate::lease::msg::{Entry, Msg, RequestId, TEXT_MAX};
 use crate::lease::record::{Claim, Expect, Holder, NodeId, Nonce, Record};
 use crate::lease::timing::Timing;
@@ -118,6 +119,107 @@ impl Message for Msg {
             }
             Self::Fenced { epoch, fence } => is_count(*epoch) && is_count(*fence),
             Self::Submit { key, value } => is_text(key, value),
+        }
+    }
+}
+
+fn is_op(id: irc::facts::OpId) -> bool {
+    is_count(id.n) && is_count(id.seq)
+}
+
+fn is_work(work: irc::msg::Work) -> bool {
+    match work {
+        irc::msg::Work::Record(record) => is_count(record.n) && is_count(record.seq),
+        irc::msg::Work::Prepare(_) | irc::msg::Work::Sync(_) => true,
+    }
+}
+
+fn is_tag(tag: (irc::msg::Work, irc::msg::ClaimEpoch)) -> bool {
+    let (work, epoch) = tag;
+    is_work(work) && is_count(epoch.n) && is_count(epoch.start) && is_count(epoch.counter)
+}
+
+fn is_call(call: &irc::msg::Call) -> bool {
+    use irc::msg::Errand;
+    is_count(call.incarnation.n)
+        && is_tag(call.tag)
+        && match &call.errand {
+            Errand::Apply { id, op, closed_below, .. } => {
+                is_op(*id) && is_count(*op) && is_count(*closed_below)
+            }
+            Errand::Prepare { nonce } => is_count(*nonce),
+            Errand::Sync { nonce, after, digests, .. } => {
+                is_count(*nonce)
+                    && after.is_none_or(is_op)
+                    && digests.iter().all(|&(id, _)| is_op(id))
+            }
+        }
+}
+
+fn is_reply(reply: &irc::msg::Reply) -> bool {
+    use irc::msg::Status;
+    is_tag(reply.tag)
+        && is_count(reply.incarnation.n)
+        && match &reply.status {
+            Status::StaleIncarnation(life) | Status::Stale(life) => is_count(life.n),
+            Status::Promise { nonce, to, closed } => {
+                let is_mark = |&(n, below): &(u64, u64)| is_count(n) && is_count(below);
+                is_count(*nonce) && is_count(to.n) && closed.iter().all(is_mark)
+            }
+            Status::Synced { nonce, to, up_to, items } => {
+                is_count(*nonce)
+                    && is_count(to.n)
+                    && up_to.is_none_or(is_op)
+                    && items.iter().all(|item| is_op(item.id))
+            }
+            Status::Ok(_)
+            | Status::Old(_)
+            | Status::Gone
+            | Status::Frozen
+            | Status::Unsynced
+            | Status::Disposed
+            | Status::Unsupported
+            | Status::RetryAfter(_)
+            | Status::Refused => true,
+        }
+}
+
+fn is_request_of_customer(request: &irc::msg::Request) -> bool {
+    use irc::msg::Request;
+    match request {
+        Request::Create { .. } | Request::Publish { .. } => true,
+        Request::Change { id, verb } => is_op(*id) && *verb != irc::peering::Verb::Modify,
+        Request::Modify { id, expected, .. } => is_op(*id) && is_count(expected.counter),
+        Request::Get { id } | Request::Explain { id } => is_op(*id),
+        Request::List { after } => after.is_none_or(is_op),
+    }
+}
+
+impl Message for irc::msg::Msg {
+    fn is_legal(&self) -> bool {
+        use irc::msg::{Outcome, RecordId};
+        match self {
+            Self::Ask { n, request, .. } => is_count(*n) && is_request_of_customer(request),
+            Self::Submit { request, .. } => is_request_of_customer(request),
+            Self::Told { n, .. } => is_count(*n),
+            Self::Poll { .. } => true,
+            Self::Claimed(claim) => is_call(&claim.call),
+            Self::Report { work, epoch, outcome } => {
+                is_tag((*work, *epoch))
+                    && match &**outcome {
+                        Outcome::Answered(reply) => is_reply(reply),
+                        Outcome::TimedOut | Outcome::Released => true,
+                    }
+            }
+            Self::Reported { work, epoch, .. } => is_tag((*work, *epoch)),
+            Self::Call(call) => is_call(call),
+            Self::Reply(reply) => is_reply(reply),
+            Self::Switched(id) => is_op(*id),
+            Self::Operate(command) => match command {
+                irc::msg::Command::Redrive(RecordId { n, seq })
+                | irc::msg::Command::Discard(RecordId { n, seq }) => is_count(*n) && is_count(*seq),
+                _ => true,
+            },
         }
     }
 }

@@ -1,0 +1,414 @@
+//! Operations between regions in a world: what may happen, and what must hold.
+//!
+//! Nothing here has time: a timer may fire at any moment, so what holds needs no clock and no bound on
+//! any delay. Regions do not come to rest by themselves; every model bounds what customers ask and how
+//! far a region's clock runs, and explores all the rest without bound: any loss, repetition, delay and
+//! order of messages between the regions.
+
+pub mod carrier;
+pub mod claims;
+pub mod properties;
+pub mod registry;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use stateright::Property;
+
+use self::carrier::Carried;
+use super::world::{
+    Action, Budget, Condition, Faults, Network as Net, Observer, Said, Time, World, WorldState,
+};
+use crate::irc::control::{ControlPlane, Policy};
+use crate::irc::facts::{Account, Decision, Incarnation, Network, OpId, Region, SealKey, Target};
+use crate::irc::ledger::{ControlState, Link};
+use crate::irc::msg::{Msg, Request, Token, block_of};
+use crate::irc::peering::{Label, Verb};
+use crate::irc::safeguards::Safeguards;
+use crate::irc::{Storage, Timer};
+use crate::lease::record::NodeId;
+use crate::step::Input;
+
+/// A world of control planes.
+pub type IrcWorld = World<Carried, IrcObserver>;
+
+/// One state of it.
+pub type IrcState = WorldState<ControlState, Storage, Timer, Msg, Ghost>;
+
+/// The nodes of customers: nobody is there, so what they are told goes nowhere.
+const OUTSIDE: usize = 100;
+
+/// Something that a customer or an operator does once.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// In which region.
+    pub at: u16,
+    /// What.
+    pub msg: Msg,
+}
+
+/// What is put together to a world.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// How many regions.
+    pub regions: u16,
+    /// What is wanted.
+    pub wishes: Vec<Wish>,
+    /// How often each region may be put back to its backup.
+    pub restores: Vec<u8>,
+    /// Whether regions may crash, and how often in all.
+    pub crashes: u8,
+    /// After how many ticks a request expires, and something dead is forgotten.
+    pub pending: u64,
+    /// See above.
+    pub remember: u64,
+    /// How far a region's clock runs.
+    pub clock: u64,
+    /// The rules that the control planes keep.
+    pub safeguards: Safeguards,
+}
+
+/// A call of the customer who owns the network of that number in that region.
+pub fn ask(at: u16, token: u64, request: Request) -> Wish {
+    Wish { at, msg: Msg::Ask { n: token, caller: Account(1), token: Token(token), request } }
+}
+
+/// The first network of a region wants to peer with that of another.
+pub fn create(at: u16, to: u16, token: u64) -> Wish {
+    let target = Target { region: Region(to), account: Account(1), network: Network(to.into()) };
+    let network = Network(at.into());
+    ask(at, token, Request::Create { network, target, resolve_names: false })
+}
+
+/// A change of the first peering that a region has requested.
+pub fn change(at: u16, requester: u16, token: u64, verb: Verb) -> Wish {
+    ask(at, token, Request::Change { id: first(requester), verb })
+}
+
+/// The first id of a region.
+pub fn first(requester: u16) -> OpId {
+    OpId { requester: Region(requester), n: 1, seq: 0 }
+}
+
+impl Scope {
+    /// Two regions, nothing wanted, nothing goes wrong; requests never expire.
+    pub fn new(wishes: Vec<Wish>) -> Self {
+        Self {
+            regions: 2,
+            wishes,
+            restores: vec![0, 0],
+            crashes: 0,
+            pending: 100,
+            remember: 100,
+            clock: 0,
+            safeguards: Safeguards::ALL,
+        }
+    }
+
+    /// One region's control plane. All regions are alike: network n is in region n.
+    pub fn control(&self, region: u16) -> ControlPlane {
+        let others = (0..self.regions).filter(|&other| other != region).map(Region).collect();
+        let network = Network(region.into());
+        ControlPlane {
+            me: NodeId(region),
+            region: Region(region),
+            others,
+            servers: (0..self.regions).map(|one| (NodeId(one), Region(one))).collect(),
+            customers: [(NodeId(OUTSIDE as u16), BTreeSet::from([Account(1)]))].into(),
+            networks: [(network, (Account(1), block_of(network)))].into(),
+            key: SealKey([region.into(), 7]),
+            life: region.into(),
+            founders: true,
+            policy: Policy {
+                pending: self.pending,
+                remember: self.remember,
+                tokens: u64::MAX,
+                sweep: None,
+                ..Policy::default()
+            },
+            safeguards: self.safeguards,
+        }
+    }
+
+    /// Puts it together.
+    pub fn world(&self, properties: Vec<Property<IrcWorld>>) -> IrcWorld {
+        let actors = (0..self.regions)
+            .map(|region| Carried {
+                control: self.control(region),
+                remotes: (0..self.regions)
+                    .filter(|&other| other != region)
+                    .map(|other| (Region(other), usize::from(other)))
+                    .collect(),
+            })
+            .collect();
+        let nodes = 0..usize::from(self.regions);
+        let crashes = Budget::Times(self.crashes);
+        World {
+            actors,
+            time: Time::Untimed,
+            network: Net::Free { repeats: true },
+            faults: Faults { inputs: Budget::Unlimited, ..Faults::crashes(nodes, crashes) },
+            observer: IrcObserver { scope: self.clone() },
+            settled: Vec::new(),
+            canonical: false,
+            properties,
+        }
+    }
+}
+
+/// What is remembered of the past.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ghost {
+    /// Which wishes have been said.
+    pub said: BTreeSet<u8>,
+    /// The backup of each region, if it was taken and may still be needed.
+    pub backups: Vec<Option<Storage>>,
+    /// How often each region was restored.
+    pub restored: Vec<u8>,
+    /// What was dead on both sides, and which of these have gone back since.
+    pub dead: BTreeMap<OpId, BTreeSet<u16>>,
+    /// What was ever seen.
+    pub seen: Seen,
+    /// What has gone wrong at some step, and does not show in a state.
+    pub wrong: Wrong,
+}
+
+/// Labels that were seen in some region: witnesses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seen {
+    /// A restored region has thawed.
+    pub thawed: bool,
+    /// Every region was restored, and all have thawed.
+    pub all_thawed: bool,
+    /// Something was forgotten.
+    pub forgotten: bool,
+}
+
+/// What has gone wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Wrong {
+    /// A view went down, or a terminal label changed.
+    pub rank_fell: bool,
+    /// Something that was dead on both sides lives.
+    pub dead_lives: bool,
+    /// Something was accepted at or after its deadline.
+    pub accepted_late: bool,
+    /// A decision was changed.
+    pub decision_changed: bool,
+}
+
+/// Watches a world of control planes.
+#[derive(Clone, Debug)]
+pub struct IrcObserver {
+    /// What it watches.
+    pub scope: Scope,
+}
+
+/// Whether a region is frozen towards that one.
+pub fn is_open(state: &ControlState, towards: Region) -> bool {
+    state.ledger.peers.get(&towards).is_some_and(|peer| peer.link == Link::Open)
+}
+
+/// The labels of a region's peerings.
+pub fn labels(state: &ControlState) -> BTreeMap<OpId, Label> {
+    let ledger = &state.ledger;
+    let label = |id: &OpId| ledger.on.contains(id);
+    ledger.peerings.iter().map(|(&id, one)| (id, one.label(label(&id)))).collect()
+}
+
+impl IrcObserver {
+    fn restores_left(&self, state: &IrcState, node: usize) -> bool {
+        let done = state.ghost.restored.get(node).copied().unwrap_or(0);
+        self.scope.restores.get(node).is_some_and(|&allowed| done < allowed)
+    }
+
+    fn observe_dead(&self, after: &mut IrcState) {
+        let ids: BTreeSet<OpId> = after
+            .nodes
+            .iter()
+            .filter_map(|node| node.state.as_ref())
+            .flat_map(|state| state.ledger.peerings.iter().map(|(&id, _)| id))
+            .collect();
+        for id in ids {
+            let mut ends = Vec::new();
+            for (index, node) in after.nodes.iter().enumerate() {
+                let Some(state) = &node.state else { continue };
+                let Some(peering) = state.ledger.peerings.get(&id) else { continue };
+                let open = is_open(state, peering.peer(id));
+                ends.push((index, peering.is_dead(), open));
+                // One side has it: is it alive there, though it was dead on both?
+                let rose = after.ghost.dead.contains_key(&id) && !peering.is_dead() && open;
+                after.ghost.wrong.dead_lives |= rose;
+            }
+            if ends.len() == 2 && ends.iter().all(|&(_, dead, open)| dead && open) {
+                after.ghost.dead.entry(id).or_default();
+            }
+        }
+    }
+}
+
+impl Observer<Carried> for IrcObserver {
+    type Ghost = Ghost;
+
+    fn begin(&self, world: &IrcWorld) -> Ghost {
+        let regions = world.actors.len();
+        Ghost { backups: vec![None; regions], restored: vec![0; regions], ..Ghost::default() }
+    }
+
+    fn observe(&self, _: &IrcWorld, before: &IrcState, action: Action, after: &mut IrcState) {
+        if let Action::Say(index) = action {
+            let wish = self.left(before)[usize::from(index)];
+            after.ghost.said.insert(wish);
+        }
+        if let Action::Intervene(_) = action {
+            return;
+        }
+        for (old, new) in before.nodes.iter().zip(&after.nodes) {
+            let (Some(old), Some(new)) = (&old.state, &new.state) else { continue };
+            let new_labels = labels(new);
+            for (id, label) in labels(old) {
+                let Some(&now) = new_labels.get(&id) else {
+                    after.ghost.seen.forgotten = true;
+                    continue;
+                };
+                after.ghost.wrong.rank_fell |=
+                    now.rank() < label.rank() || (label.is_terminal() && now != label);
+                let decision = |state: &ControlState| {
+                    state.ledger.peerings.get(&id).and_then(|one| one.decided.facts.decision)
+                };
+                let (was, is) = (decision(old), decision(new));
+                after.ghost.wrong.decision_changed |= was.is_some() && was != is;
+                if let Some(one) = new.ledger.peerings.get(&id) {
+                    let late = one
+                        .decided
+                        .facts
+                        .deadline
+                        .is_some_and(|deadline| new.ledger.head.clock >= deadline);
+                    let by_a = matches!(action, Action::Say(_))
+                        && was.is_none()
+                        && is == Some(Decision::Accepted);
+                    after.ghost.wrong.accepted_late |= by_a && late;
+                }
+            }
+            let thawed = old
+                .ledger
+                .peers
+                .iter()
+                .any(|(region, _)| !is_open(old, *region) && is_open(new, *region));
+            after.ghost.seen.thawed |= thawed;
+        }
+        let all_open = after.nodes.iter().all(|node| {
+            node.state.as_ref().is_some_and(|state| {
+                state.ledger.peers.iter().all(|(_, peer)| peer.link == Link::Open)
+            })
+        });
+        after.ghost.seen.all_thawed |=
+            all_open && after.ghost.restored.iter().all(|&restored| restored > 0);
+        self.observe_dead(after);
+    }
+
+    fn inputs(&self, _: &IrcWorld, state: &IrcState) -> Vec<Said<Carried>> {
+        let said = |wish: u8| {
+            let Wish { at, msg } = &self.scope.wishes[usize::from(wish)];
+            let src = if matches!(msg, Msg::Operate(_)) { usize::from(*at) } else { OUTSIDE };
+            Said { dst: usize::from(*at), src, msg: msg.clone() }
+        };
+        self.left(state).into_iter().map(said).collect()
+    }
+
+    fn interventions(&self, _: &IrcWorld, state: &IrcState) -> Vec<String> {
+        let hands = self.hands(state);
+        hands.into_iter().map(|(node, what)| format!("region {node}: {what:?}")).collect()
+    }
+
+    fn intervene(&self, world: &IrcWorld, state: &mut IrcState, index: usize) {
+        let (node, what) = self.hands(state)[index];
+        match what {
+            Hand::BackUp => state.ghost.backups[node] = state.nodes[node].storage.clone(),
+            Hand::Restore => {
+                let Some(Storage::Control(backup)) = state.ghost.backups[node].clone() else {
+                    return;
+                };
+                let Some(Storage::Control(lost)) = state.nodes[node].storage.clone() else {
+                    return;
+                };
+                state.ghost.restored[node] += 1;
+                // Whoever restores knows the backup and nothing else. So a second restore from one
+                // backup names the number that the first has named, with another tag.
+                let life = 100 * u64::from(state.ghost.restored[node]) + node as u64;
+                let n = backup.head.incarnation.n + 1;
+                let mut restored = backup.restored(Incarnation { n, life }, lost.on);
+                if !self.scope.safeguards.contains(Safeguards::I_6_FREEZE_AFTER_RESTORE) {
+                    for region in 0..self.scope.regions {
+                        if let Some(mut peer) = restored.peers.get(&Region(region)).cloned() {
+                            peer.link = Link::Open;
+                            restored.peers.insert(Region(region), peer);
+                        }
+                    }
+                }
+                world.crash(state, node);
+                let storage = Storage::Control(restored);
+                state.nodes[node].storage = Some(storage.clone());
+                world.run(state, node, Input::Start(Some(storage)));
+                if !self.restores_left(state, node) {
+                    state.ghost.backups[node] = None;
+                }
+                let region = u16::try_from(node).expect("few regions");
+                let mut dead = std::mem::take(&mut state.ghost.dead);
+                dead.retain(|_, back| {
+                    back.insert(region);
+                    back.len() < 2
+                });
+                state.ghost.dead = dead;
+            }
+        }
+    }
+
+    fn within(&self, state: &IrcState) -> bool {
+        let running = state.nodes.iter().filter_map(|node| node.state.as_ref());
+        running.into_iter().all(|one| one.ledger.head.clock <= self.scope.clock)
+    }
+
+    fn canonical(&self, _: &IrcWorld, _: &mut IrcState) {}
+}
+
+/// What is done to a region from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hand {
+    /// A backup is taken.
+    BackUp,
+    /// It is put back.
+    Restore,
+}
+
+impl IrcObserver {
+    /// The wishes that are left, in their order.
+    fn left(&self, state: &IrcState) -> Vec<u8> {
+        let all = 0..u8::try_from(self.scope.wishes.len()).expect("few wishes");
+        let up = |wish: &u8| {
+            let at = usize::from(self.scope.wishes[usize::from(*wish)].at);
+            let node = &state.nodes[at];
+            node.state.is_some() && node.condition == Condition::Running
+        };
+        all.filter(|wish| !state.ghost.said.contains(wish)).filter(up).collect()
+    }
+
+    /// A backup is taken once, at any moment, and put back as often as the scope allows.
+    fn hands(&self, state: &IrcState) -> Vec<(usize, Hand)> {
+        let mut hands = Vec::new();
+        for node in 0..state.nodes.len() {
+            if !self.restores_left(state, node) {
+                continue;
+            }
+            if state.ghost.backups[node].is_none() {
+                hands.push((node, Hand::BackUp));
+            } else if state.nodes[node].state.is_some() {
+                hands.push((node, Hand::Restore));
+            }
+        }
+        hands
+    }
+}
+
+/// A short time: nothing here is measured.
+pub(crate) const SHORT: Duration = Duration::from_millis(1);

@@ -1,0 +1,196 @@
+//! What must hold of two regions, and what must be possible. The numbers are those of the invariants
+//! in `docs/SPEC.md`.
+
+use std::collections::BTreeSet;
+
+use stateright::Property;
+
+use super::{IrcState, IrcWorld, is_open, labels};
+use crate::irc::facts::{Decision, OpId};
+use crate::irc::ledger::{ControlState, Link};
+use crate::irc::peering::{Label, Side};
+
+fn running(state: &IrcState) -> impl Iterator<Item = &ControlState> {
+    state.nodes.iter().filter_map(|node| node.state.as_ref())
+}
+
+fn ids(state: &IrcState) -> BTreeSet<OpId> {
+    running(state).flat_map(|one| one.ledger.peerings.iter().map(|(&id, _)| id)).collect()
+}
+
+fn has(state: &IrcState, label: Label) -> bool {
+    running(state).any(|one| labels(one).values().any(|&is| is == label))
+}
+
+/// S1: no two regions that are open to each other hold different decisions, and none changes one.
+pub fn one_decision() -> Property<IrcWorld> {
+    Property::always("one_decision", |_, state: &IrcState| {
+        if state.ghost.wrong.decision_changed {
+            return false;
+        }
+        ids(state).into_iter().all(|id| {
+            let mut known: Vec<Decision> = running(state)
+                .filter_map(|one| {
+                    let peering = one.ledger.peerings.get(&id)?;
+                    let open = is_open(one, peering.peer(id)) && !peering.stuck;
+                    peering.decided.facts.decision.filter(|_| open)
+                })
+                .collect();
+            known.dedup();
+            known.len() <= 1
+        })
+    })
+}
+
+/// S3, S8: outside a freeze a half that is on is accepted, and no delete flag is known to its side.
+pub fn half_is_justified() -> Property<IrcWorld> {
+    Property::always("half_is_justified", |_, state: &IrcState| {
+        running(state).all(|one| {
+            one.ledger.peerings.iter().all(|(id, peering)| {
+                !is_open(one, peering.peer(*id))
+                    || !one.ledger.on.contains(id)
+                    || peering.wants_half()
+            })
+        })
+    })
+}
+
+/// S4: no view goes down in rank, and no terminal label changes.
+pub fn rank_never_falls() -> Property<IrcWorld> {
+    Property::always("rank_never_falls", |_, state: &IrcState| !state.ghost.wrong.rank_fell)
+}
+
+/// S5: what was dead on both sides never lives again.
+pub fn dead_stays_dead() -> Property<IrcWorld> {
+    Property::always("dead_stays_dead", |_, state: &IrcState| !state.ghost.wrong.dead_lives)
+}
+
+/// S7: outside a freeze there is at most one live peering for each pair on each side.
+pub fn one_live_per_pair() -> Property<IrcWorld> {
+    Property::always("one_live_per_pair", |_, state: &IrcState| {
+        running(state).all(|one| {
+            let mut pairs = BTreeSet::new();
+            one.ledger
+                .peerings
+                .iter()
+                .filter(|(id, peering)| !peering.is_dead() && is_open(one, peering.peer(**id)))
+                .all(|(id, peering)| pairs.insert(peering.pair(*id)))
+        })
+    })
+}
+
+/// S12: nothing is accepted at or after its deadline.
+pub fn accepted_in_time() -> Property<IrcWorld> {
+    Property::always("accepted_in_time", |_, state: &IrcState| !state.ghost.wrong.accepted_late)
+}
+
+/// E1: at an open accepter nothing is dead and undecided.
+pub fn dead_is_decided() -> Property<IrcWorld> {
+    Property::always("dead_is_decided", |_, state: &IrcState| {
+        running(state).all(|one| {
+            one.ledger.peerings.iter().all(|(id, peering)| {
+                peering.side == Side::Requester
+                    || !is_open(one, peering.peer(*id))
+                    || !(peering.requested.facts.deleted && peering.is_undecided())
+            })
+        })
+    })
+}
+
+/// What a side makes of an operation, as far as the other side must agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Undecided,
+    Active,
+    Dead,
+}
+
+/// E2, E3, S9: when nothing is left to be said, whatever may still be under way, both sides agree: both have
+/// it undecided, or on, or both dead or gone, with their halves off.
+pub fn rest_is_agreement() -> Property<IrcWorld> {
+    Property::always("rest_is_agreement", |world, state: &IrcState| {
+        // What is under way between the regions may be late for ever; only a switch must come.
+        let busy = state.network.iter().any(|flight| flight.src == flight.dst);
+        let all_up = state.nodes.iter().all(|node| node.state.is_some());
+        let quiet = !busy
+            && all_up
+            && running(state).zip(&world.actors).all(|(one, actor)| {
+                actor.control.work(one).is_empty()
+                    && one
+                        .ledger
+                        .peers
+                        .iter()
+                        .all(|(_, peer)| peer.link == Link::Open && !peer.disposed)
+            });
+        if !quiet {
+            return true;
+        }
+        ids(state).into_iter().all(|id| {
+            let classes: Vec<Class> = state
+                .nodes
+                .iter()
+                .zip(&world.actors)
+                .filter_map(|(node, actor)| {
+                    let one = node.state.as_ref()?;
+                    let region = actor.control.region;
+                    let Some(peering) = one.ledger.peerings.get(&id) else {
+                        // A region that has no part in it says nothing.
+                        let has_part = id.requester == region
+                            || ids_of(state, id).is_some_and(|target| target == region.0);
+                        return has_part.then_some(Class::Dead);
+                    };
+                    Some(match peering.label(one.ledger.on.contains(&id)) {
+                        Label::InitiatingRequest | Label::PendingAcceptance => Class::Undecided,
+                        Label::Provisioning | Label::Active => Class::Active,
+                        _ => Class::Dead,
+                    })
+                })
+                .collect();
+            classes.iter().all(|class| *class == classes[0])
+        })
+    })
+}
+
+fn ids_of(state: &IrcState, id: OpId) -> Option<u16> {
+    running(state)
+        .find_map(|one| one.ledger.peerings.get(&id))
+        .map(|peering| peering.requested.facts.target.region.0)
+}
+
+macro_rules! sometimes {
+    ($($(#[$doc:meta])* $name:ident = |$state:ident| $condition:expr;)*) => {
+        $($(#[$doc])*
+        pub fn $name() -> Property<IrcWorld> {
+            Property::sometimes(stringify!($name), |_, $state: &IrcState| $condition)
+        })*
+    };
+}
+
+sometimes! {
+    /// Some peering is on at both ends.
+    both_active = |state| state.nodes.iter().filter(|node| {
+        node.state.as_ref().is_some_and(|one| !one.ledger.on.is_empty())
+    }).count() >= 2;
+    /// Some side shows `deleted`.
+    deleted = |state| has(state, Label::Deleted);
+    /// Some side shows `rejected`.
+    rejected = |state| has(state, Label::Rejected);
+    /// Some side shows `expired`.
+    expired = |state| has(state, Label::Expired);
+    /// Some side shows `failed`.
+    failed = |state| has(state, Label::Failed);
+    /// Something was forgotten.
+    forgotten = |state| state.ghost.seen.forgotten;
+    /// A region that was frozen has thawed.
+    thawed = |state| state.ghost.seen.thawed;
+    /// All regions were restored, and all have thawed.
+    all_thawed = |state| state.ghost.seen.all_thawed;
+    /// A second peering of one pair is accepted.
+    accepted_again = |state| running(state).any(|one| one.ledger.peerings.iter().any(|(id, one)| {
+        id.seq == 1 && one.decided.facts.decision == Some(Decision::Accepted)
+    }));
+    /// Own facts came back under the own seal.
+    recovered = |state| running(state).any(|one| {
+        one.ledger.peers.iter().any(|(_, peer)| !peer.lost.recovered.is_empty())
+    });
+}

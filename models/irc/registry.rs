@@ -1,0 +1,394 @@
+//! Every model of operations between regions, and what must come of it.
+
+use stateright::Property;
+
+use super::claims::{
+    ClaimWorld, Claims, deleted_at_requester, epochs_only_grow, every_claim_ends, late_report,
+    no_record_agreement, only_fresh_calls_count, pending_at_requester,
+    stale_report_changes_nothing,
+};
+use super::properties::{
+    accepted_again, accepted_in_time, all_thawed, both_active, dead_is_decided, dead_stays_dead,
+    deleted, expired, failed, forgotten, half_is_justified, one_decision, one_live_per_pair,
+    rank_never_falls, recovered, rejected, rest_is_agreement, thawed,
+};
+use super::{IrcWorld, Scope, Wish, ask, change, create, first};
+use crate::irc::facts::Region;
+use crate::irc::facts::Version;
+use crate::irc::msg::{Command, Msg, Request};
+use crate::irc::peering::Verb::{Accept, Delete, Reject};
+use crate::irc::safeguards::Safeguards;
+use crate::models::check::{run_world, tell_raw};
+use crate::models::engine::{Limits, Progress};
+use crate::models::registry::{Counts, Entry, Expected};
+use crate::models::world::{Observer, Subject, World};
+
+fn entry<A, O>(
+    name: &str,
+    about: &str,
+    quick: bool,
+    expected: Expected,
+    world: fn() -> World<A, O>,
+) -> Entry
+where
+    A: Subject<Msg: serde::Serialize, Timer: serde::Serialize> + 'static,
+    O: Observer<A> + 'static,
+{
+    let owned = name.to_owned();
+    Entry {
+        name: name.to_owned(),
+        about: about.to_owned(),
+        expected,
+        quick,
+        explore: Box::new(move |limits: Limits, on_progress: &mut dyn FnMut(Progress)| {
+            run_world(
+                &owned,
+                expected,
+                &world(),
+                limits,
+                |progress| on_progress(progress),
+                tell_raw,
+            )
+        }),
+    }
+}
+
+/// All that must hold in every world of control planes.
+fn invariants() -> Vec<Property<IrcWorld>> {
+    vec![
+        one_decision(),
+        half_is_justified(),
+        rank_never_falls(),
+        dead_stays_dead(),
+        one_live_per_pair(),
+        accepted_in_time(),
+        dead_is_decided(),
+        rest_is_agreement(),
+    ]
+}
+
+fn safe_world(scope: &Scope, witnesses: Vec<Property<IrcWorld>>) -> IrcWorld {
+    scope.world(invariants().into_iter().chain(witnesses).collect())
+}
+
+/// One request from region 0 to region 1, and what may become of it.
+fn one(others: Vec<Wish>) -> Scope {
+    let mut wishes = vec![create(0, 1, 1)];
+    wishes.extend(others);
+    Scope::new(wishes)
+}
+
+fn accept() -> Wish {
+    change(1, 0, 2, Accept)
+}
+
+fn reject() -> Wish {
+    change(1, 0, 3, Reject)
+}
+
+fn delete_by_r() -> Wish {
+    change(0, 0, 4, Delete)
+}
+
+fn delete_by_a() -> Wish {
+    change(1, 0, 5, Delete)
+}
+
+fn modify_by_r() -> Wish {
+    let expected = Version { n: 1, counter: 0 };
+    ask(0, 6, Request::Modify { id: first(0), expected, resolve_names: true })
+}
+
+fn restored(scope: Scope, restores: [u8; 2]) -> Scope {
+    Scope { restores: restores.to_vec(), ..scope }
+}
+
+fn expiring(scope: Scope) -> Scope {
+    Scope { pending: 1, clock: 1, ..scope }
+}
+
+fn forgetting(scope: Scope, clock: u64) -> Scope {
+    Scope { remember: 1, clock, ..scope }
+}
+
+fn claims(servers: u16, wishes: Vec<Wish>, claims: u64) -> Claims {
+    Claims { servers, wishes, crashes: (Vec::new(), 0), claims, safeguards: Safeguards::ALL }
+}
+
+fn claim_world(claims: &Claims, witnesses: Vec<Property<ClaimWorld>>) -> ClaimWorld {
+    let mut properties = vec![
+        stale_report_changes_nothing(),
+        epochs_only_grow(),
+        only_fresh_calls_count(),
+        every_claim_ends(),
+        no_record_agreement(),
+    ];
+    properties.extend(witnesses);
+    claims.world(properties)
+}
+
+/// Every model in which everything must hold.
+pub fn safe() -> Vec<Entry> {
+    fn counts([unique, generated, depth]: [u64; 3]) -> Expected {
+        let depth = u32::try_from(depth).expect("a depth is small");
+        Expected::Safe(Counts { unique, generated, depth })
+    }
+    vec![
+        entry(
+            "irc-one",
+            "1 request: accept, reject, expiry, deletion by either side",
+            true,
+            counts([0, 0, 0]),
+            || {
+                let scope = expiring(one(vec![accept(), reject(), delete_by_r(), delete_by_a()]));
+                safe_world(&scope, vec![both_active(), deleted(), rejected(), expired()])
+            },
+        ),
+        entry(
+            "irc-options",
+            "1 request with options that change meanwhile",
+            true,
+            counts([0, 0, 0]),
+            || {
+                let scope = one(vec![accept(), modify_by_r(), delete_by_a()]);
+                safe_world(&scope, vec![both_active(), deleted()])
+            },
+        ),
+        entry(
+            "irc-forget",
+            "1 request that is forgotten, then another for the pair",
+            true,
+            counts([0, 0, 0]),
+            || {
+                let again = create(0, 1, 7);
+                let scope = forgetting(one(vec![accept(), delete_by_r(), again]), 2);
+                safe_world(&scope, vec![both_active(), deleted(), forgotten()])
+            },
+        ),
+        entry(
+            "irc-crossing",
+            "2 requests for one pair that cross, each accepted by its owner",
+            true,
+            counts([0, 0, 0]),
+            || {
+                let scope = one(vec![create(1, 0, 8), accept(), change(0, 1, 9, Accept)]);
+                safe_world(&scope, vec![both_active(), failed(), deleted()])
+            },
+        ),
+        entry(
+            "irc-crash",
+            "1 request, either control plane crashes, twice",
+            true,
+            counts([0, 0, 0]),
+            || {
+                let scope = Scope { crashes: 2, ..one(vec![accept(), delete_by_r()]) };
+                safe_world(&scope, vec![both_active(), deleted()])
+            },
+        ),
+        entry(
+            "irc-restore-a",
+            "1 request, the accepter's region restored once",
+            true,
+            counts([0, 0, 0]),
+            || {
+                let scope = restored(one(vec![accept(), reject(), delete_by_r()]), [0, 1]);
+                safe_world(&scope, vec![both_active(), thawed(), recovered()])
+            },
+        ),
+        entry(
+            "irc-restore-a-twice",
+            "1 request, the accepter's region restored twice from one backup",
+            false,
+            counts([0, 0, 0]),
+            || {
+                let scope = restored(one(vec![accept(), reject()]), [0, 2]);
+                safe_world(&scope, vec![both_active(), thawed(), recovered()])
+            },
+        ),
+        entry(
+            "irc-restore-r",
+            "1 request, the requester's region restored once",
+            true,
+            counts([0, 0, 0]),
+            || {
+                let scope = restored(one(vec![accept(), reject(), delete_by_r()]), [1, 0]);
+                safe_world(&scope, vec![both_active(), thawed(), recovered()])
+            },
+        ),
+        entry(
+            "irc-restore-a-forget",
+            "1 request that is forgotten, the accepter's region restored once",
+            false,
+            counts([0, 0, 0]),
+            || {
+                let scope = forgetting(restored(one(vec![accept(), delete_by_r()]), [0, 1]), 1);
+                safe_world(&scope, vec![both_active(), thawed(), forgotten()])
+            },
+        ),
+        entry(
+            "irc-restore-both",
+            "1 request, both regions restored",
+            false,
+            counts([0, 0, 0]),
+            || {
+                let scope = restored(one(vec![accept(), reject()]), [1, 1]);
+                safe_world(&scope, vec![both_active(), all_thawed(), recovered()])
+            },
+        ),
+        entry(
+            "irc-three",
+            "3 regions, 1 request each to the next, accepted",
+            false,
+            counts([0, 0, 0]),
+            || {
+                let scope = Scope {
+                    regions: 3,
+                    restores: vec![0, 0, 0],
+                    ..one(vec![create(1, 2, 8), accept(), change(2, 1, 9, Accept), delete_by_r()])
+                };
+                safe_world(&scope, vec![both_active(), deleted()])
+            },
+        ),
+        entry(
+            "irc-claims",
+            "2 servers share the log: 1 request, its deletion",
+            true,
+            counts([0, 0, 0]),
+            || {
+                let claims = claims(2, vec![create(0, 1, 1), delete_by_r()], 3);
+                claim_world(
+                    &claims,
+                    vec![pending_at_requester(), deleted_at_requester(), late_report()],
+                )
+            },
+        ),
+        entry(
+            "irc-claims-crash",
+            "the same, and 1 crash of a server or the control plane",
+            false,
+            counts([0, 0, 0]),
+            || {
+                let claims = claims(2, vec![create(0, 1, 1), delete_by_r()], 2);
+                let claims = Claims { crashes: (vec![0, 2, 3], 1), ..claims };
+                claim_world(&claims, vec![pending_at_requester(), late_report()])
+            },
+        ),
+    ]
+}
+
+/// One model for each rule, without that rule.
+#[allow(clippy::too_many_lines, reason = "a table")]
+pub fn mutants() -> Vec<Entry> {
+    let mut rows = Vec::new();
+    macro_rules! without {
+        ($rule:ident, $property:ident, $steps:expr, $scope:expr) => {
+            without!(
+                $rule,
+                $property,
+                scope,
+                Expected::Violated { property: stringify!($property), steps: $steps },
+                $scope
+            )
+        };
+        ($rule:ident, never $property:ident, $scope:expr) => {
+            without!(
+                $rule,
+                $property,
+                scope,
+                Expected::Never { property: stringify!($property) },
+                $scope
+            )
+        };
+        ($rule:ident, claims $property:ident, $steps:expr, $scope:expr) => {
+            without!(
+                $rule,
+                $property,
+                scope,
+                Expected::Violated { property: stringify!($property), steps: $steps },
+                $scope
+            )
+        };
+        ($rule:ident, $property:ident, scope, $expected:expr, $scope:expr) => {{
+            let rule = Safeguards::$rule;
+            let words = stringify!($rule).splitn(3, '_').nth(2).expect("I_<number>_<WORDS>");
+            let about = format!("without: {}", words.to_ascii_lowercase().replace('_', " "));
+            rows.push(entry(&rule.id(), &about, true, $expected, || {
+                let safeguards = Safeguards::except(Safeguards::$rule);
+                let mut scope = $scope;
+                scope.safeguards = safeguards;
+                scope.world(vec![$property()])
+            }));
+        }};
+    }
+    without!(I_1_ONLY_A_EXPIRES, one_decision, 0, expiring(one(vec![accept()])));
+    without!(I_2_FACTS_JOIN, rank_never_falls, 0, one(vec![accept(), modify_by_r()]));
+    without!(I_3_KEPT_UNTIL_ACKNOWLEDGED, claims no_record_agreement, 0, claims(1, vec![create(0, 1, 1), delete_by_r()], 3));
+    without!(
+        I_4_FORGET_AFTER_CONFIRMATION,
+        rest_is_agreement,
+        0,
+        forgetting(one(vec![accept(), delete_by_r()]), 1)
+    );
+    without!(I_5_WATERMARK, dead_stays_dead, 0, forgetting(one(vec![accept(), delete_by_r()]), 1));
+    without!(
+        I_6_FREEZE_AFTER_RESTORE,
+        one_decision,
+        0,
+        restored(one(vec![accept(), reject()]), [0, 1])
+    );
+    without!(I_7_PROMISE, one_decision, 0, restored(one(vec![accept(), reject()]), [0, 1]));
+    without!(
+        I_8_FLOOR_LEARNED_BACK,
+        one_decision,
+        0,
+        restored(one(vec![accept(), reject()]), [1, 1])
+    );
+    without!(
+        I_9_INCARNATION_UNIQUE,
+        one_decision,
+        0,
+        restored(one(vec![accept(), reject()]), [0, 2])
+    );
+    without!(
+        I_10_OLD_PROMISE_VOID,
+        one_decision,
+        0,
+        restored(one(vec![accept(), reject()]), [1, 1])
+    );
+    without!(I_11_PROMISE_WHILE_FROZEN, never all_thawed, restored(one(vec![]), [1, 1]));
+    without!(
+        I_12_MERGE_THEN_DECIDE,
+        dead_is_decided,
+        0,
+        restored(one(vec![delete_by_r()]), [0, 1])
+    );
+    without!(I_13_TIE_BREAK, one_live_per_pair, 0, one(vec![create(1, 0, 8)]));
+    without!(I_14_DEAD_DOES_NOT_BLOCK, never accepted_again, one(vec![reject(), create(0, 1, 7), change_second()]));
+    without!(I_15_CLAIM_EPOCH_CHECKED, claims stale_report_changes_nothing, 0, claims(2, vec![create(0, 1, 1)], 2));
+    without!(I_16_EPOCH_NEVER_RESET, claims epochs_only_grow, 0, claims(1, vec![create(0, 1, 1)], 3));
+    without!(I_17_FRESH_AT_EFFECT, claims only_fresh_calls_count, 0, claims(1, vec![create(0, 1, 1), modify_by_r()], 3));
+    without!(
+        I_18_REPLY_OF_CURRENT_LIFE,
+        one_decision,
+        0,
+        restored(one(vec![accept(), reject(), modify_by_r()]), [0, 1])
+    );
+    without!(I_19_LEASES_EXPIRE, claims every_claim_ends, 0, claims(1, vec![create(0, 1, 1)], 1));
+    without!(I_21_ONE_TRANSACTION, rest_is_agreement, 0, Scope { crashes: 1, ..one(vec![]) });
+    without!(I_32_DISPOSAL_FENCES, one_live_per_pair, 0, one(vec![]));
+    without!(I_33_OWN_HALF_FIRST, half_is_justified, 0, one(vec![accept(), delete_by_a()]));
+    without!(
+        I_38_DEADLINE_IN_TRANSACTION,
+        accepted_in_time,
+        0,
+        restored(expiring(one(vec![accept()])), [0, 1])
+    );
+    let _ = (Command::Drain(true), Msg::Operate(Command::Dispose(Region(0))));
+    rows
+}
+
+/// A's owner accepts the second request.
+fn change_second() -> Wish {
+    let id = crate::irc::facts::OpId { seq: 1, ..first(0) };
+    ask(1, 10, Request::Change { id, verb: Accept })
+}

@@ -1,0 +1,777 @@
+//! The control plane of a region: the customer API, and every change of the facts.
+//!
+//! There is one control plane to a region. It answers its customers from what it has, in one step and
+//! one transaction, and never waits for another region: what it wants there it writes into its own
+//! work log ([`super::log`]), from which IRC servers carry it away. What other regions want here comes
+//! as a [`super::msg::Call`] ([`super::remote`]). After a restore it is frozen towards every region
+//! until that one has promised to ignore the old life ([`super::restore`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use stateright::actor::Id;
+
+use super::facts::{
+    Account, Block, Decided, Decision, Failure, Incarnation, Network, OpId, Options, Region,
+    Requested, SealKey, Sealed, Target, Version, digest,
+};
+use super::ledger::{ControlState, Kept, Ledger, Link, Lost, Peer, Result};
+use super::msg::{
+    Answer, CallError, Command, Kind, Msg, RecordVerb, Request, Shown, SyncLevel, Token, Wait,
+};
+use super::peering::{Effect, Label, Peering, Side, Verb, transition};
+use super::safeguards::Safeguards;
+use super::{Out, Storage, Timer};
+use crate::lease::record::NodeId;
+
+/// How many peerings one page of a list has, so that it fits a datagram.
+const PAGE: usize = 4;
+
+/// The numbers of a control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// One unit of the region's clock.
+    pub tick: Duration,
+    /// How many ticks a request may wait for its decision.
+    pub pending: u64,
+    /// How many ticks a dead peering is kept after the other side has confirmed it.
+    pub remember: u64,
+    /// How many ticks a call's result is kept under its token.
+    pub tokens: u64,
+    /// How long a claim is held.
+    pub lease: Duration,
+    /// The shortest and the longest wait before a retry, and the wait that is doubled.
+    pub retry: [Duration; 3],
+    /// How often the sweep asks each peer; none: never.
+    pub sweep: Option<Duration>,
+    /// How many claims towards one remote may be out.
+    pub claims: usize,
+    /// How many live peerings a network may have, how many undecided requests at it, and from one
+    /// account.
+    pub quota: [usize; 3],
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_secs(60),
+            pending: 7 * 24 * 60,
+            remember: 2 * 24 * 60,
+            tokens: 30 * 24 * 60,
+            lease: Duration::from_secs(30),
+            retry: [Duration::from_millis(250), Duration::from_secs(100), Duration::from_secs(1)],
+            sweep: Some(Duration::from_secs(5)),
+            claims: 32,
+            quota: [50, 50, 500],
+        }
+    }
+}
+
+/// What a control plane is told at its making.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    /// Its node.
+    pub me: NodeId,
+    /// Its region.
+    pub region: Region,
+    /// All other regions.
+    pub others: Vec<Region>,
+    /// The IRC servers of all regions.
+    pub servers: BTreeMap<NodeId, Region>,
+    /// For whom each customer's node may speak.
+    pub customers: BTreeMap<NodeId, BTreeSet<Account>>,
+    /// The networks of this region: their owners and addresses.
+    pub networks: BTreeMap<Network, (Account, Block)>,
+    /// What this region seals its facts with.
+    pub key: SealKey,
+    /// The tag of a life that begins now.
+    pub life: u64,
+    /// All regions begin together, and none has a past: none is frozen at first.
+    pub founders: bool,
+    /// Its numbers.
+    pub policy: Policy,
+    /// The rules it keeps.
+    pub safeguards: Safeguards,
+}
+
+/// A control plane at work on one input: one transaction.
+pub(super) struct Desk<'a> {
+    pub(super) cp: &'a ControlPlane,
+    pub(super) state: &'a mut ControlState,
+    pub(super) o: &'a mut Out,
+    /// Something durable has changed.
+    pub(super) dirty: bool,
+}
+
+impl ControlPlane {
+    pub(super) fn on_start(&self, storage: Option<&Ledger>, o: &mut Out) -> ControlState {
+        let mut ledger = storage.cloned().unwrap_or_else(|| self.first_ledger());
+        if self.keeps(Safeguards::I_16_EPOCH_NEVER_RESET) || storage.is_none() {
+            ledger.head.start += 1;
+        }
+        // A region that was added to the file since.
+        for &region in &self.others {
+            if !ledger.peers.contains(&region) {
+                ledger.peers.insert(region, self.new_peer());
+                ledger.freeze(region, ledger.head.clock);
+            }
+        }
+        let mut state = ControlState::new(ledger);
+        let mut desk = Desk { cp: self, state: &mut state, o, dirty: true };
+        desk.resume();
+        desk.finish();
+        state
+    }
+
+    fn first_ledger(&self) -> Ledger {
+        let mut ledger = Ledger::default();
+        let life = if self.founders { 0 } else { self.life };
+        ledger.head.incarnation = Incarnation { n: 1, life };
+        ledger.head.born.insert(1, 0);
+        for &region in &self.others {
+            ledger.peers.insert(region, self.new_peer());
+            if !self.founders {
+                ledger.freeze(region, 0);
+            }
+        }
+        ledger
+    }
+
+    fn new_peer(&self) -> Peer {
+        Peer {
+            floor: self.founders.then_some(Incarnation { n: 1, life: 0 }),
+            link: Link::Open,
+            seen: BTreeMap::new(),
+            disposed: false,
+            lost: Lost::default(),
+        }
+    }
+
+    pub(super) fn keeps(&self, rule: Safeguards) -> bool {
+        self.safeguards.contains(rule)
+    }
+
+    /// A desk for one input. [`Desk::finish`] ends its transaction.
+    pub(super) fn desk<'a>(&'a self, state: &'a mut ControlState, o: &'a mut Out) -> Desk<'a> {
+        Desk { cp: self, state, o, dirty: false }
+    }
+
+    pub(super) fn on_msg(&self, state: &mut ControlState, src: Id, msg: Msg, o: &mut Out) {
+        let from = NodeId(u16::try_from(usize::from(src)).unwrap_or(u16::MAX));
+        let records = state.ledger.records.clone();
+        let mut desk = self.desk(state, o);
+        match msg {
+            Msg::Ask { n, caller, token, request } => {
+                let may_speak = from == self.me
+                    || self.customers.get(&from).is_some_and(|accounts| accounts.contains(&caller));
+                let result = if may_speak {
+                    desk.on_ask(caller, token, request)
+                } else {
+                    Err(CallError::NotOwner)
+                };
+                desk.o.send(src, Msg::Told { n, result: result.map(Box::new) });
+            }
+            Msg::Poll { kinds, max } => desk.on_poll(from, &kinds, max),
+            Msg::Report { work, epoch, outcome } => desk.on_report(from, work, epoch, *outcome),
+            Msg::Call(call) => {
+                if let Some(reply) = desk.on_call(from, &call) {
+                    desk.o.send(src, Msg::Reply(Box::new(reply)));
+                }
+            }
+            Msg::Switched(id) if from == self.me => desk.on_switched(id),
+            Msg::Operate(command) if from == self.me => desk.on_command(command),
+            _ => {}
+        }
+        desk.finish_after(&records);
+    }
+
+    pub(super) fn on_timeout(&self, state: &mut ControlState, timer: Timer, o: &mut Out) {
+        let mut desk = self.desk(state, o);
+        match timer {
+            Timer::Tick => desk.on_tick(),
+            Timer::Lease(work) => desk.on_lease_end(work),
+            Timer::Retry(work) => desk.on_retry(work),
+            Timer::Sweep(region) => desk.on_sweep(region),
+            _ => {}
+        }
+        desk.finish();
+    }
+}
+
+impl Desk<'_> {
+    pub(super) fn keeps(&self, rule: Safeguards) -> bool {
+        self.cp.keeps(rule)
+    }
+
+    /// Ends the transaction: saves if anything durable has changed, and arms the clock.
+    //= SPEC IRC-1
+    pub(super) fn finish(self) {
+        let records = self.state.ledger.records.clone();
+        self.finish_after(&records);
+    }
+
+    fn finish_after(
+        self,
+        records_before: &crate::persistent::PersistentMap<
+            super::msg::RecordId,
+            super::ledger::Record,
+        >,
+    ) {
+        if self.dirty {
+            let mut saved = self.state.ledger.clone();
+            if !self.keeps(Safeguards::I_21_ONE_TRANSACTION) {
+                // The records of this step are left for the next save.
+                saved.records = records_before.clone();
+            }
+            self.o.save(Storage::Control(saved));
+            if self.needs_clock() {
+                let tick = self.cp.policy.tick;
+                self.o.set_timer(Timer::Tick, tick..tick);
+            }
+        }
+    }
+
+    /// Whether anything waits for the clock.
+    fn needs_clock(&self) -> bool {
+        let tokens = !self.state.ledger.tokens.is_empty() && self.cp.policy.tokens != u64::MAX;
+        tokens
+            || self.state.ledger.peerings.iter().any(|(_, peering)| {
+                peering.is_dead() || (peering.side == Side::Accepter && peering.is_undecided())
+            })
+    }
+
+    /// Takes up what a crash has interrupted.
+    fn resume(&mut self) {
+        let ids: Vec<OpId> = self.state.ledger.peerings.iter().map(|(&id, _)| id).collect();
+        for id in ids {
+            self.align_half(id);
+        }
+        if let Some(every) = self.cp.policy.sweep {
+            for &region in &self.cp.others {
+                self.o.set_timer(Timer::Sweep(region), Duration::ZERO..every);
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------
+    // Calls of customers
+    // ---------------------------------------------------------------------------------------------
+
+    /// Answers a call. One that changes something is answered under its token, again and again.
+    //= SPEC IRC-11
+    fn on_ask(&mut self, caller: Account, token: Token, request: Request) -> Result<Answer> {
+        match request {
+            Request::Get { id } => return self.get(caller, id).map(Answer::One),
+            Request::List { after } => return Ok(self.list(caller, after)),
+            Request::Explain { id } => return self.explain(caller, id),
+            _ => {}
+        }
+        if self.state.ledger.head.drained {
+            return Err(CallError::Unavailable);
+        }
+        let token = digest(&(self.cp.region, caller, token));
+        let params = params(&request);
+        if let Some(kept) = self.state.ledger.tokens.get(&token) {
+            let is_same = kept.params == params;
+            return if is_same { Ok(kept.result.clone()) } else { Err(CallError::TokenMismatch) };
+        }
+        let result = match request {
+            Request::Create { network, target, resolve_names } => {
+                self.create(caller, token, network, target, resolve_names)?
+            }
+            Request::Change { id, verb } => self.change(caller, id, verb)?,
+            Request::Modify { id, expected, resolve_names } => {
+                self.modify(caller, id, expected, resolve_names)?
+            }
+            Request::Publish { to, value } => self.publish(to, value)?,
+            Request::Get { .. } | Request::List { .. } | Request::Explain { .. } => {
+                unreachable!("answered above")
+            }
+        };
+        self.dirty = true;
+        let at = self.state.ledger.head.clock;
+        self.state.ledger.tokens.insert(token, Kept { params, result: result.clone(), at });
+        Ok(result)
+    }
+
+    /// The checks that are R's, then the fact and the record that carries it.
+    //= SPEC IRC-6
+    fn create(
+        &mut self,
+        caller: Account,
+        token: u64,
+        network: Network,
+        target: Target,
+        resolve_names: bool,
+    ) -> Result<Answer> {
+        if target.region == self.cp.region {
+            return Err(CallError::SelfPeering);
+        }
+        if !self.cp.others.contains(&target.region) {
+            return Err(CallError::UnknownRegion);
+        }
+        let Some(&(owner, block)) = self.cp.networks.get(&network) else {
+            return Err(CallError::NotFound);
+        };
+        if owner != caller {
+            return Err(CallError::NotOwner);
+        }
+        self.open(target.region)?;
+        let n = self.state.ledger.head.incarnation.n;
+        let seq = self.state.ledger.head.born.get(&n).copied().unwrap_or(0);
+        let id = OpId { requester: self.cp.region, n, seq };
+        let requested = Requested {
+            account: caller,
+            network,
+            block,
+            target,
+            token,
+            deleted: false,
+            options: Options { version: Version { n, counter: 0 }, resolve_names },
+        };
+        let peering = Peering::new(Side::Requester, self.cp.key.seal(id, requested));
+        if let Some(busy) = self.busy(peering.pair(id)) {
+            return Err(CallError::PairBusy(busy));
+        }
+        if self.live_at(network) >= self.cp.policy.quota[0] {
+            return Err(CallError::QuotaExceeded);
+        }
+        self.state.ledger.head.born.insert(n, seq + 1);
+        self.put(id, peering);
+        self.log(Kind::PEERING, id, RecordVerb::Create);
+        Ok(Answer::Done { id, state: Label::InitiatingRequest })
+    }
+
+    /// A peering of this pair that does not let another begin: one that is alive here, or whose end
+    /// the other side has not confirmed.
+    //= SPEC IRC-9
+    fn busy(&self, pair: [(Region, u32); 2]) -> Option<OpId> {
+        let is_busy = |peering: &Peering| {
+            !(peering.is_dead() && peering.confirmed)
+                || !self.keeps(Safeguards::I_14_DEAD_DOES_NOT_BLOCK)
+        };
+        let mut all = self.state.ledger.peerings.iter();
+        all.find(|(id, peering)| peering.pair(**id) == pair && is_busy(peering)).map(|(&id, _)| id)
+    }
+
+    /// How many live peerings a network of this region has.
+    fn live_at(&self, network: Network) -> usize {
+        let own = |peering: &Peering| match peering.side {
+            Side::Requester => peering.requested.facts.network,
+            Side::Accepter => peering.requested.facts.target.network,
+        };
+        let all = self.state.ledger.peerings.iter();
+        all.filter(|(_, peering)| own(peering) == network && !peering.is_dead()).count()
+    }
+
+    /// Refuses what concerns a region towards which this one is frozen, or that was declared gone.
+    fn open(&self, region: Region) -> Result<()> {
+        match self.state.ledger.peers.get(&region) {
+            Some(Peer { disposed: true, .. }) => Err(CallError::Disposed(region)),
+            Some(Peer { link: Link::Open, .. }) => Ok(()),
+            Some(_) => Err(CallError::Frozen(region)),
+            None => Err(CallError::UnknownRegion),
+        }
+    }
+
+    /// The peering, if the caller owns its end here.
+    fn owned(&self, caller: Account, id: OpId) -> Result<Peering> {
+        let Some(peering) = self.state.ledger.peerings.get(&id) else {
+            return Err(self.absent(id));
+        };
+        let Requested { account, target, .. } = peering.requested.facts;
+        let owner = match peering.side {
+            Side::Requester => account,
+            Side::Accepter => target.account,
+        };
+        if owner == caller { Ok(peering.clone()) } else { Err(CallError::NotOwner) }
+    }
+
+    /// What is not here may be under way, or may never have been.
+    //= SPEC IRC-12
+    fn absent(&self, id: OpId) -> CallError {
+        let mark = self.state.ledger.peers.get(&id.requester).map(|peer| peer.seen.get(&id.n));
+        match mark {
+            // One of our own that we do not have is over, or never was.
+            None => CallError::NotFound,
+            Some(Some(mark)) if mark.covers(id.seq) => CallError::NotFound,
+            Some(_) => CallError::NotYetVisible,
+        }
+    }
+
+    fn change(&mut self, caller: Account, id: OpId, verb: Verb) -> Result<Answer> {
+        let mut peering = self.owned(caller, id)?;
+        let label = self.label(id, &peering);
+        let peer = peering.peer(id);
+        let is_frozen = self.open(peer) == Err(CallError::Frozen(peer));
+        let mut effect = transition(peering.side, label, verb);
+        if verb == Verb::Delete && is_frozen && !peering.is_dead() {
+            // The one call that is taken while frozen: the half goes off now, the rest after the thaw.
+            effect = Ok(Effect::RaiseFlag);
+        }
+        let effect = effect?;
+        if peering.stuck && effect != Effect::Nothing {
+            return Err(CallError::Stuck);
+        }
+        match effect {
+            Effect::Nothing => {}
+            Effect::Decide(decision) => {
+                self.open(peer)?;
+                let is_late = peering
+                    .decided
+                    .facts
+                    .deadline
+                    .is_none_or(|deadline| self.state.ledger.head.clock >= deadline);
+                if is_late && self.keeps(Safeguards::I_38_DEADLINE_IN_TRANSACTION) {
+                    return Err(CallError::InvalidTransition { from: Label::Expired, verb });
+                }
+                let Requested { target, .. } = peering.requested.facts;
+                if decision == Decision::Accepted
+                    && self.live_at(target.network) > self.cp.policy.quota[0]
+                {
+                    return Err(CallError::QuotaExceeded);
+                }
+                self.decide(id, &mut peering, decision);
+                self.put(id, peering);
+                self.log(Kind::PEERING, id, RecordVerb::Decide);
+            }
+            Effect::RaiseFlag => {
+                self.raise_flag(id, &mut peering);
+                self.put(id, peering);
+                if !is_frozen {
+                    self.log(Kind::PEERING, id, RecordVerb::Delete);
+                }
+            }
+            Effect::WriteOptions => unreachable!("options have a call of their own"),
+        }
+        let peering = self.state.ledger.peerings.get(&id).cloned().ok_or(CallError::NotFound)?;
+        Ok(Answer::Done { id, state: self.label(id, &peering) })
+    }
+
+    /// The options of the own side, if they are still as the caller has seen them.
+    fn modify(
+        &mut self,
+        caller: Account,
+        id: OpId,
+        expected: Version,
+        resolve_names: bool,
+    ) -> Result<Answer> {
+        let mut peering = self.owned(caller, id)?;
+        transition(peering.side, self.label(id, &peering), Verb::Modify)?;
+        self.open(peering.peer(id))?;
+        if peering.stuck {
+            return Err(CallError::Stuck);
+        }
+        let Peering { side, requested, decided, .. } = &mut peering;
+        let n = self.state.ledger.head.incarnation.n;
+        let options = match side {
+            Side::Requester => &mut requested.facts.options,
+            Side::Accepter => &mut decided.facts.options,
+        };
+        //= SPEC IRC-3
+        if options.version != expected {
+            return Err(CallError::VersionConflict(options.version));
+        }
+        let counter = if options.version.n == n { options.version.counter + 1 } else { 0 };
+        let version = Version { n, counter };
+        *options = Options { version, resolve_names };
+        self.reseal(id, &mut peering);
+        self.put(id, peering);
+        self.log(Kind::PEERING, id, RecordVerb::Modify);
+        Ok(Answer::Version { id, version })
+    }
+
+    fn shown(&self, id: OpId, peering: &Peering) -> Shown {
+        Shown {
+            id,
+            side: peering.side,
+            state: self.label(id, peering),
+            requested: peering.requested.facts,
+            decided: peering.decided.facts,
+            frozen: self.open(peering.peer(id)).is_err(),
+            stuck: peering.stuck,
+        }
+    }
+
+    fn get(&self, caller: Account, id: OpId) -> Result<Shown> {
+        let peering = self.owned(caller, id)?;
+        let shown = self.shown(id, &peering);
+        if peering.is_visible(shown.state, self.state.ledger.head.clock) {
+            Ok(shown)
+        } else {
+            Err(CallError::NotFound)
+        }
+    }
+
+    fn list(&self, caller: Account, after: Option<OpId>) -> Answer {
+        let all = self.state.ledger.peerings.iter();
+        let mut mine = all
+            .filter(|(id, _)| after.is_none_or(|after| **id > after))
+            .filter_map(|(&id, _)| self.get(caller, id).ok());
+        let peerings = mine.by_ref().take(PAGE).collect();
+        Answer::Many { peerings, more: mine.next().is_some() }
+    }
+
+    fn explain(&self, caller: Account, id: OpId) -> Result<Answer> {
+        let peering = self.owned(caller, id)?;
+        let shown = self.shown(id, &peering);
+        let mut waits_for = Vec::new();
+        let ledger = &self.state.ledger;
+        for (&record, what) in ledger.records.iter().filter(|(_, record)| record.id == id) {
+            waits_for.push(if what.parked {
+                Wait::Parked(record)
+            } else {
+                Wait::Record(record, what.verb)
+            });
+        }
+        let peer = peering.peer(id);
+        let is_frozen = self.open(peer).is_err();
+        let sync = match (is_frozen, waits_for.is_empty()) {
+            (true, _) => SyncLevel::LocalBehind,
+            (false, false) => SyncLevel::RemoteBehind,
+            (false, true) => SyncLevel::InSync,
+        };
+        if is_frozen {
+            waits_for.push(Wait::Frozen(peer));
+        }
+        match shown.state {
+            Label::PendingAcceptance => waits_for.push(Wait::Decision),
+            Label::Provisioning => waits_for.push(Wait::Half),
+            _ => {}
+        }
+        let other = match peering.side {
+            Side::Requester => Side::Accepter,
+            Side::Accepter => Side::Requester,
+        };
+        let peer_state = Peering { side: other, terminal: None, ..peering }.label(false);
+        Ok(Answer::Explained { shown, peer_state, sync, waits_for })
+    }
+
+    // ---------------------------------------------------------------------------------------------
+    // Facts
+    // ---------------------------------------------------------------------------------------------
+
+    /// The peering's label here.
+    pub(super) fn label(&self, id: OpId, peering: &Peering) -> Label {
+        peering.label(self.state.ledger.on.contains(&id))
+    }
+
+    /// Writes D. Only A does, and only once.
+    pub(super) fn decide(&mut self, id: OpId, peering: &mut Peering, decision: Decision) {
+        assert_eq!(peering.decided.facts.decision, None, "a decision is written once");
+        assert_eq!(peering.side, Side::Accepter, "A alone decides");
+        peering.decided.facts.decision = Some(decision);
+        self.reseal(id, peering);
+    }
+
+    /// Raises the own delete flag; the own half goes off in this very step (I-33).
+    pub(super) fn raise_flag(&mut self, id: OpId, peering: &mut Peering) {
+        match peering.side {
+            Side::Requester => peering.requested.facts.deleted = true,
+            Side::Accepter => peering.decided.facts.deleted = true,
+        }
+        self.reseal(id, peering);
+        if self.keeps(Safeguards::I_33_OWN_HALF_FIRST) && self.state.ledger.on.contains(&id) {
+            self.state.ledger.on.remove(&id);
+            self.dirty = true;
+        }
+    }
+
+    /// Puts the own seal under the own facts.
+    pub(super) fn reseal(&self, id: OpId, peering: &mut Peering) {
+        match peering.side {
+            Side::Requester => {
+                peering.requested = self.cp.key.seal(id, peering.requested.facts);
+            }
+            Side::Accepter => peering.decided = self.cp.key.seal(id, peering.decided.facts),
+        }
+    }
+
+    /// Stores a peering after a change of its facts, and does what follows from them.
+    pub(super) fn put(&mut self, id: OpId, mut peering: Peering) {
+        if peering.is_dead() && peering.dead_since.is_none() {
+            peering.dead_since = Some(self.state.ledger.head.clock);
+        }
+        self.state.ledger.peerings.insert(id, peering);
+        self.dirty = true;
+        self.align_half(id);
+        self.note_terminal(id);
+    }
+
+    /// The first terminal label stays.
+    fn note_terminal(&mut self, id: OpId) {
+        let Some(peering) = self.state.ledger.peerings.get(&id) else { return };
+        let label = self.label(id, peering);
+        if label.is_terminal() && peering.terminal.is_none() {
+            let peering = Peering { terminal: Some(label), ..peering.clone() };
+            self.state.ledger.peerings.insert(id, peering);
+        }
+    }
+
+    /// Switches the own half off at once, or begins to switch it on, as the facts want it. Frozen, it
+    /// stays as it was found: nobody knows the facts then.
+    pub(super) fn align_half(&mut self, id: OpId) {
+        let Some(peering) = self.state.ledger.peerings.get(&id) else { return };
+        let peer = peering.peer(id);
+        let is_frozen =
+            self.state.ledger.peers.get(&peer).is_none_or(|peer| {
+                matches!(peer.link, Link::Preparing { .. } | Link::Syncing { .. })
+            });
+        if is_frozen {
+            return;
+        }
+        let is_on = self.state.ledger.on.contains(&id);
+        let waits = !self.keeps(Safeguards::I_33_OWN_HALF_FIRST) && !peering.confirmed;
+        if is_on && !peering.wants_half() && !waits {
+            self.state.ledger.on.remove(&id);
+            self.dirty = true;
+            self.note_terminal(id);
+        } else if !is_on && peering.wants_half() && !peering.stuck {
+            // Switching takes time; the answer comes back as a message.
+            self.o.send(self.cp.me.into(), Msg::Switched(id));
+        }
+    }
+
+    fn on_switched(&mut self, id: OpId) {
+        let Some(peering) = self.state.ledger.peerings.get(&id) else { return };
+        let is_open = self.open(peering.peer(id)).is_ok();
+        if peering.wants_half() && is_open && !self.state.ledger.on.contains(&id) {
+            self.state.ledger.on.insert(id, ());
+            self.dirty = true;
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------
+    // The clock
+    // ---------------------------------------------------------------------------------------------
+
+    /// A minute of up-time: requests expire, what is over is forgotten.
+    fn on_tick(&mut self) {
+        self.dirty = true;
+        self.state.ledger.head.clock += 1;
+        let now = self.state.ledger.head.clock;
+        let due: Vec<(OpId, Peering)> = self
+            .state
+            .ledger
+            .peerings
+            .iter()
+            .filter(|(id, peering)| {
+                peering.is_undecided()
+                    && !peering.is_dead()
+                    && self.open(peering.peer(**id)).is_ok()
+            })
+            .filter(|(_, peering)| peering.decided.facts.deadline.is_some_and(|at| at <= now))
+            .map(|(&id, peering)| (id, peering.clone()))
+            .collect();
+        for (id, mut peering) in due {
+            if peering.side == Side::Accepter {
+                self.decide(id, &mut peering, Decision::Expired);
+                self.put(id, peering);
+                self.log(Kind::PEERING, id, RecordVerb::Decide);
+            } else if !self.keeps(Safeguards::I_1_ONLY_A_EXPIRES) {
+                peering.decided.facts.decision = Some(Decision::Expired);
+                self.put(id, peering);
+            }
+        }
+        self.forget(now);
+    }
+
+    /// What is dead here, known to be dead there, and old enough. Its id stays in the watermark, or is
+    /// below the next id.
+    //= SPEC IRC-10
+    fn forget(&mut self, now: u64) {
+        let Policy { remember, tokens, .. } = self.cp.policy;
+        let over: Vec<OpId> = self
+            .state
+            .ledger
+            .peerings
+            .iter()
+            .filter(|(id, peering)| {
+                peering.dead_since.is_some_and(|since| since.saturating_add(remember) <= now)
+                    && (peering.confirmed || !self.keeps(Safeguards::I_4_FORGET_AFTER_CONFIRMATION))
+                    && !self.state.ledger.on.contains(id)
+                    && !peering.stuck
+                    && (!self.has_records(**id)
+                        || !self.keeps(Safeguards::I_4_FORGET_AFTER_CONFIRMATION))
+                    && self.open(peering.peer(**id)).is_ok()
+            })
+            .map(|(&id, _)| id)
+            .collect();
+        for id in over {
+            self.state.ledger.peerings.remove(&id);
+            let stray: Vec<_> = self.records_of(id).collect();
+            for record in stray {
+                self.state.ledger.records.remove(&record);
+            }
+        }
+        let old: Vec<u64> = self
+            .state
+            .ledger
+            .tokens
+            .iter()
+            .filter(|(_, kept)| kept.at.saturating_add(tokens) <= now)
+            .map(|(&token, _)| token)
+            .collect();
+        for token in old {
+            self.state.ledger.tokens.remove(&token);
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------
+    // Operators
+    // ---------------------------------------------------------------------------------------------
+
+    fn on_command(&mut self, command: Command) {
+        self.dirty = true;
+        match command {
+            Command::Dispose(region) => self.dispose(region),
+            Command::Readmit(region) => {
+                if let Some(mut peer) = self.state.ledger.peers.get(&region).cloned() {
+                    peer.disposed = false;
+                    self.state.ledger.peers.insert(region, peer);
+                    self.state.ledger.freeze(region, self.state.ledger.head.clock);
+                }
+            }
+            Command::Redrive(id) => {
+                if let Some(mut record) = self.state.ledger.records.get(&id).cloned() {
+                    (record.parked, record.lost) = (false, 0);
+                    self.state.ledger.records.insert(id, record);
+                }
+            }
+            Command::Discard(id) => {
+                if self.state.ledger.records.get(&id).is_some_and(|record| record.parked) {
+                    self.state.ledger.records.remove(&id);
+                }
+            }
+            Command::Drain(drained) => self.state.ledger.head.drained = drained,
+            Command::Freeze(region) => {
+                let life = self.state.ledger.head.incarnation.n + 1;
+                if self.cp.others.contains(&region) {
+                    self.begin_life(life);
+                }
+            }
+        }
+    }
+}
+
+/// A hash of what a call asks for. Options at the creation are left out: they are not among the facts
+/// that never change, and a restored token must know its call again.
+fn params(request: &Request) -> u64 {
+    match request {
+        Request::Create { network, target, .. } => digest(&(network, target)),
+        other => digest(other),
+    }
+}
+
+/// The hash under which the parameters of a Create are kept, from its facts.
+pub(super) fn params_of(requested: &Requested) -> u64 {
+    digest(&(requested.network, requested.target))
+}
+
+/// The decision of A's checks about a request that cannot be.
+pub(super) const IMPOSSIBLE: Decision = Decision::Failed(Failure::Impossible);
+
+/// The facts of an accepter that has just stored a request.
+pub(super) fn stored(deadline: u64) -> Sealed<Decided> {
+    Sealed { facts: Decided { deadline: Some(deadline), ..Decided::default() }, seal: 0 }
+}

@@ -1,0 +1,297 @@
+//! What a control plane keeps: all of it changes in one transaction.
+//!
+//! Peerings, work records, tokens, promises and watermarks are parts of one value, saved as a whole
+//! and written as a difference. So a fact and the record that carries it to the other region are
+//! durable together or not at all, which is what an outbox is for (I-21).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Incarnation, OpId, Region};
+use super::msg::{Answer, CallError, ClaimEpoch, Kind, RecordId, RecordVerb, Work};
+use super::notice::Notice;
+use super::peering::Peering;
+use crate::lease::record::NodeId;
+use crate::persistent::PersistentMap;
+
+/// One piece of work for another region, kept until that region has acknowledged it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Record {
+    /// To whom.
+    pub remote: Region,
+    /// Of what kind of operation.
+    pub kind: Kind,
+    /// Which operation.
+    pub id: OpId,
+    /// What has happened to it.
+    pub verb: RecordVerb,
+    /// The number of the operation that it tells.
+    pub op: u64,
+    /// How often its claim ran out without any report.
+    pub lost: u8,
+    /// Set aside: it cannot be delivered as it is, and an operator has to look.
+    pub parked: bool,
+}
+
+/// The result of a call, kept under its token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Kept {
+    /// A hash of the call's parameters.
+    pub params: u64,
+    /// What came of it.
+    pub result: Answer,
+    /// When, on the own clock.
+    pub at: u64,
+}
+
+/// Which ids of one incarnation of a peer were seen: those below `low`, and some above.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Watermark {
+    /// Every id below this was seen, or will never come.
+    pub low: u64,
+    /// The others.
+    pub above: BTreeSet<u64>,
+}
+
+impl Watermark {
+    /// Notes that an id was seen.
+    pub fn see(&mut self, seq: u64) {
+        if seq >= self.low {
+            self.above.insert(seq);
+        }
+        self.settle();
+    }
+
+    /// Notes that the peer will never again send a Create below this.
+    pub fn close(&mut self, below: u64) {
+        self.low = self.low.max(below);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.above = self.above.split_off(&self.low);
+        while self.above.remove(&self.low) {
+            self.low += 1;
+        }
+    }
+
+    /// Whether an id was seen, or will never come.
+    pub fn covers(&self, seq: u64) -> bool {
+        seq < self.low || self.above.contains(&seq)
+    }
+}
+
+/// How this region stands to another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Link {
+    /// Both know of each other what there is to know.
+    Open,
+    /// Frozen: it has asked for the peer's promise.
+    Preparing {
+        /// Names the question.
+        nonce: u64,
+    },
+    /// Frozen: it has the promise, and reads what the peer knows.
+    Syncing {
+        /// Names the question.
+        nonce: u64,
+        /// How far it has got.
+        after: Option<OpId>,
+        /// What the promise said that is over: for each incarnation of the peer, the ids below. It
+        /// counts from the thaw on, because what was lost here may be among them.
+        closed: Vec<(u64, u64)>,
+    },
+    /// The peer has declared this region gone.
+    Expelled,
+}
+
+/// What was found out while this region was frozen towards a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lost {
+    /// Own facts that came back under the own seal.
+    pub recovered: BTreeMap<OpId, Recovered>,
+    /// Own facts that came back under a seal that is not ours, or contradict what is known: nothing
+    /// was taken over, and an operator has to look.
+    pub refused: BTreeSet<OpId>,
+    /// The own clock of the backup, and the highest time that a recovered fact shows: operations of
+    /// that window that never left this region may be missing without a trace.
+    pub window: (u64, u64),
+}
+
+/// Which own facts of one operation came back.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Recovered {
+    /// That it exists at all.
+    pub existence: bool,
+    /// What was decided.
+    pub decision: bool,
+    /// That it was deleted.
+    pub flag: bool,
+    /// Newer options.
+    pub options: bool,
+}
+
+/// What this region knows of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Peer {
+    /// The incarnation that was promised to it: everything of an older one is ignored.
+    pub floor: Option<Incarnation>,
+    /// How the two stand.
+    pub link: Link,
+    /// The ids of its operations that were seen, by incarnation.
+    pub seen: BTreeMap<u64, Watermark>,
+    /// This region has declared it gone.
+    pub disposed: bool,
+    /// What the last freeze has brought to light.
+    pub lost: Lost,
+}
+
+/// Everything that a control plane has on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ledger {
+    /// The small things.
+    pub head: Head,
+    /// The peerings.
+    pub peerings: PersistentMap<OpId, Peering>,
+    /// The work log.
+    pub records: PersistentMap<RecordId, Record>,
+    /// The results of calls, by the hash of caller and token.
+    pub tokens: PersistentMap<u64, Kept>,
+    /// The other regions.
+    pub peers: PersistentMap<Region, Peer>,
+    /// The halves that are on. This is the data plane's own memory: no restore takes it back.
+    pub on: PersistentMap<OpId, ()>,
+    /// The notices: the second kind of operation.
+    pub notices: PersistentMap<OpId, Notice>,
+}
+
+/// The counters of a ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Head {
+    /// This region's life.
+    pub incarnation: Incarnation,
+    /// Counts the starts of the control plane.
+    pub start: u64,
+    /// The region's clock: minutes of up-time. Deadlines are on it, so that no wall clock matters.
+    pub clock: u64,
+    /// For each incarnation's number, the next id of an own operation.
+    pub born: BTreeMap<u64, u64>,
+    /// The next record of this incarnation.
+    pub next_record: u64,
+    /// The next question's name.
+    pub next_nonce: u64,
+    /// Takes no calls of customers.
+    pub drained: bool,
+}
+
+impl Ledger {
+    /// Whether this region's own operation of that id is over and forgotten, rather than unknown.
+    pub fn has_closed(&self, id: OpId) -> bool {
+        let born = self.head.born.get(&id.n).copied().unwrap_or(0);
+        id.seq < born && !self.peerings.contains(&id)
+    }
+
+    /// What a region is left with that goes back to this backup: a new life, frozen towards every
+    /// peer. `found` is the data plane as it is now; no backup holds it.
+    ///
+    /// The caller names the life. Its number must be above every one that it knows of; if a peer
+    /// knows of a higher one, the region learns that by its first question and rises above it.
+    //= SPEC IRC-14
+    #[must_use]
+    pub fn restored(mut self, life: Incarnation, found: PersistentMap<OpId, ()>) -> Self {
+        self.head.incarnation = life;
+        self.head.born.insert(life.n, 0);
+        self.head.next_record = 0;
+        self.on = found;
+        self.freeze_all();
+        self
+    }
+
+    /// Towards every peer: nothing is known, nothing is promised to us.
+    pub(super) fn freeze_all(&mut self) {
+        let clock = self.head.clock;
+        let regions: Vec<Region> = self.peers.iter().map(|(&region, _)| region).collect();
+        for region in regions {
+            self.freeze(region, clock);
+        }
+    }
+
+    pub(super) fn freeze(&mut self, region: Region, clock: u64) {
+        let nonce = self.head.next_nonce;
+        self.head.next_nonce += 1;
+        let Some(mut peer) = self.peers.get(&region).cloned() else { return };
+        peer.link = Link::Preparing { nonce };
+        peer.lost = Lost { window: (clock, clock), ..Lost::default() };
+        self.peers.insert(region, peer);
+    }
+}
+
+/// A claim that is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Held {
+    /// Its epoch.
+    pub epoch: ClaimEpoch,
+    /// The server that has it.
+    pub server: NodeId,
+}
+
+/// A control plane's state: the ledger, and what a crash may take.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ControlState {
+    /// What is on disk.
+    pub ledger: Ledger,
+    /// The claims that are out.
+    pub claims: BTreeMap<Work, Held>,
+    /// Counts the claims of this start.
+    pub claimed: u64,
+    /// Work that waits before it is handed out again, and how often it was tried in vain.
+    pub waits: BTreeMap<Work, u8>,
+    /// How often work that does not wait was tried in vain.
+    pub tries: BTreeMap<Work, u8>,
+    /// The sweep that is under way with each peer: its name, and how far it is.
+    pub sweeps: BTreeMap<Region, (u64, Option<OpId>)>,
+    /// What has become of each remote: consecutive vain tries, which slow everything to it down.
+    pub refused: BTreeMap<Region, u8>,
+}
+
+impl ControlState {
+    pub(super) fn new(ledger: Ledger) -> Self {
+        Self {
+            ledger,
+            claims: BTreeMap::new(),
+            claimed: 0,
+            waits: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            sweeps: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+}
+
+/// What came of a call.
+pub(super) type Result<T> = std::result::Result<T, CallError>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //= SPEC IRC-10 test
+    #[test]
+    fn a_watermark_covers_what_was_seen_and_what_is_closed() {
+        let mut mark = Watermark::default();
+        mark.see(2);
+        mark.see(0);
+        assert_eq!(
+            (mark.low, mark.covers(0), mark.covers(1), mark.covers(2)),
+            (1, true, false, true)
+        );
+        mark.close(2);
+        assert_eq!(mark, Watermark { low: 3, above: BTreeSet::new() });
+        mark.close(1);
+        assert_eq!(mark.low, 3);
+        assert!(!mark.covers(3));
+    }
+}

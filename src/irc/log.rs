@@ -1,0 +1,414 @@
+//! The work log: what other regions still have to be told, and who is telling them.
+//!
+//! A record is written in the transaction of the fact that it carries, and stays until the other
+//! region has acknowledged it. IRC servers poll for work. A claim is a lease with an epoch: the epoch
+//! grows with every claim and is never reset, and a report counts only under the epoch of the claim
+//! that is out. So any number of servers may share the log, die and be late: the worst they can do is
+//! to send something twice.
+//!
+//! # Retries and bulkheads
+//!
+//! A vain try waits for a random time between a floor and a bound that doubles, up to a cap. Each
+//! remote has its own limit of claims. A failure halves what the remote may have out, down to a single
+//! probe; a success doubles it again and releases what waited. So a remote that is down costs one call
+//! per time-out, whatever has piled up for it, and no other remote ever notices.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::control::Desk;
+use super::facts::{OpId, Region};
+use super::ledger::{Held, Link, Peer, Record};
+use super::msg::{
+    Body, Call, Claim, ClaimEpoch, Errand, Kind, Msg, Outcome, RecordId, RecordVerb, Reply, Work,
+};
+use super::peering::Side;
+use super::remote::digest_of;
+use super::safeguards::Safeguards;
+use super::{Timer, notice};
+use crate::lease::record::NodeId;
+
+/// How often a claim may run out without a report before its record is set aside.
+const LOST_MAX: u8 = 5;
+/// How many halvings make one probe of the limit.
+const HALVINGS_MAX: u8 = 5;
+/// How many ids one part of a comparison names, so that it fits a datagram.
+const DIGESTS_MAX: usize = 30;
+
+/// What follows for work that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It is finished, or there is a next part at once.
+    Done,
+    /// Again, not before this.
+    Retry(Duration),
+    /// Never again, until an operator says so.
+    Park,
+}
+
+impl Desk<'_> {
+    // ---------------------------------------------------------------------------------------------
+    // Records
+    // ---------------------------------------------------------------------------------------------
+
+    /// Writes what has happened to an operation into the log, for the region at its other end.
+    //= SPEC IRC-13
+    pub(super) fn log(&mut self, kind: Kind, id: OpId, verb: RecordVerb) {
+        let Some((remote, op)) = self.next_op(kind, id) else { return };
+        if verb == RecordVerb::Delete {
+            // It says all that the earlier ones say. One that is claimed may be under way.
+            let earlier: Vec<RecordId> = self
+                .records_of(id)
+                .filter(|&record| !self.state.claims.contains_key(&Work::Record(record)))
+                .collect();
+            for record in earlier {
+                self.drop_record(record);
+            }
+        }
+        let head = &mut self.state.ledger.head;
+        let record = RecordId { n: head.incarnation.n, seq: head.next_record };
+        head.next_record += 1;
+        let what = Record { remote, kind, id, verb, op, lost: 0, parked: false };
+        self.state.ledger.records.insert(record, what);
+        self.dirty = true;
+    }
+
+    fn next_op(&mut self, kind: Kind, id: OpId) -> Option<(Region, u64)> {
+        if kind == Kind::NOTICE {
+            let notice = self.state.ledger.notices.get(&id)?;
+            return Some((notice.to, notice.version.1));
+        }
+        let mut peering = self.state.ledger.peerings.get(&id)?.clone();
+        let op = peering.next_op;
+        peering.next_op += 1;
+        let remote = peering.peer(id);
+        self.state.ledger.peerings.insert(id, peering);
+        Some((remote, op))
+    }
+
+    pub(super) fn drop_record(&mut self, record: RecordId) {
+        let work = Work::Record(record);
+        self.state.ledger.records.remove(&record);
+        self.state.waits.remove(&work);
+        self.state.tries.remove(&work);
+        self.o.cancel_timer(Timer::Retry(work));
+        self.dirty = true;
+    }
+
+    pub(super) fn records_of(&self, id: OpId) -> impl Iterator<Item = RecordId> {
+        let all = self.state.ledger.records.iter();
+        all.filter(move |(_, record)| record.id == id).map(|(&record, _)| record)
+    }
+
+    pub(super) fn has_records(&self, id: OpId) -> bool {
+        self.records_of(id).next().is_some()
+    }
+
+    /// Below this no own Create of that incarnation will ever be sent to that region again.
+    pub(super) fn closed_below(&self, region: Region, n: u64) -> u64 {
+        let born = self.state.ledger.head.born.get(&n).copied().unwrap_or(0);
+        let open = self.state.ledger.peerings.iter().filter(|(id, peering)| {
+            id.n == n
+                && peering.side == Side::Requester
+                && peering.peer(**id) == region
+                && peering.decided.facts.deadline.is_none()
+                && !peering.confirmed
+        });
+        open.map(|(id, _)| id.seq).chain([born]).min().unwrap_or(born)
+    }
+
+    // ---------------------------------------------------------------------------------------------
+    // What there is to do
+    // ---------------------------------------------------------------------------------------------
+
+    /// Everything that may be said to other regions now, claimed or not.
+    pub(super) fn work(&self) -> Vec<(Region, Work)> {
+        let mut work = Vec::new();
+        for (&region, peer) in self.state.ledger.peers.iter().filter(|(_, peer)| !peer.disposed) {
+            match peer.link {
+                Link::Preparing { .. } => work.push((region, Work::Prepare(region))),
+                Link::Syncing { .. } => work.push((region, Work::Sync(region))),
+                Link::Open if self.state.sweeps.contains_key(&region) => {
+                    work.push((region, Work::Sync(region)));
+                }
+                Link::Open | Link::Expelled => {}
+            }
+        }
+        let ledger = &self.state.ledger;
+        let is_open = |region: &Region| {
+            ledger.peers.get(region).is_some_and(|peer| peer.link == Link::Open && !peer.disposed)
+        };
+        // Only the oldest unfinished record of an operation is handed out.
+        let mut first: BTreeMap<OpId, ()> = BTreeMap::new();
+        let mut records = Vec::new();
+        for (&id, record) in ledger.records.iter() {
+            if first.insert(record.id, ()).is_none() && !record.parked && is_open(&record.remote) {
+                records.push((record.verb, record.remote, Work::Record(id)));
+            }
+        }
+        records.sort_by_key(|&(verb, _, work)| (verb, work));
+        let sync = work.iter().position(|(_, work)| matches!(work, Work::Sync(_)));
+        let at = sync.unwrap_or(work.len());
+        work.sort_by_key(|&(_, work)| matches!(work, Work::Sync(_)));
+        let tail = work.split_off(at.min(work.len()));
+        work.extend(records.into_iter().map(|(_, region, work)| (region, work)));
+        work.extend(tail);
+        work
+    }
+
+    /// What is to be said for this work, as things are now. None if there is nothing to say any more.
+    pub(super) fn call(&self, work: Work, epoch: ClaimEpoch) -> Option<Claim> {
+        let ledger = &self.state.ledger;
+        let (remote, errand) = match work {
+            Work::Prepare(region) => match ledger.peers.get(&region)?.link {
+                Link::Preparing { nonce } => (region, Errand::Prepare { nonce }),
+                _ => return None,
+            },
+            Work::Sync(region) => {
+                let (nonce, after) = match ledger.peers.get(&region)?.link {
+                    Link::Syncing { nonce, after, .. } => (nonce, after),
+                    Link::Open => *self.state.sweeps.get(&region)?,
+                    _ => return None,
+                };
+                let mine = ledger.peerings.iter().filter(|(id, peering)| {
+                    peering.peer(**id) == region && after.is_none_or(|after| **id > after)
+                });
+                let mut digests: Vec<(OpId, u64)> =
+                    mine.take(DIGESTS_MAX + 1).map(|(&id, one)| (id, digest_of(id, one))).collect();
+                let more = digests.len() > DIGESTS_MAX;
+                digests.truncate(DIGESTS_MAX);
+                (region, Errand::Sync { nonce, after, digests, more })
+            }
+            Work::Record(id) => {
+                let record = ledger.records.get(&id)?;
+                let body = match record.kind {
+                    Kind::NOTICE => notice::body(ledger.notices.get(&record.id)?),
+                    _ => self.own_facts(record.id)?,
+                };
+                let closed_below = self.closed_below(record.remote, record.id.n);
+                let closed_below =
+                    if record.id.requester == self.cp.region { closed_below } else { 0 };
+                let Record { kind, id, op, .. } = *record;
+                (record.remote, Errand::Apply { kind, id, op, closed_below, body })
+            }
+        };
+        let call = Call {
+            from: self.cp.region,
+            incarnation: ledger.head.incarnation,
+            tag: (work, epoch),
+            errand,
+        };
+        Some(Claim { remote, call })
+    }
+
+    /// The facts that this region writes of a peering, as they travel.
+    pub(super) fn own_facts(&self, id: OpId) -> Option<Body> {
+        let peering = self.state.ledger.peerings.get(&id)?;
+        Some(super::remote::own_bundle(peering))
+    }
+
+    // ---------------------------------------------------------------------------------------------
+    // Claims
+    // ---------------------------------------------------------------------------------------------
+
+    /// A server of this region wants work. Remotes take turns, so that no backlog of one takes the
+    /// places of another.
+    //= SPEC IRC-15
+    pub(super) fn on_poll(&mut self, from: NodeId, kinds: &[Kind], max: u8) {
+        if self.cp.servers.get(&from) != Some(&self.cp.region) {
+            return;
+        }
+        let mut out: BTreeMap<Region, usize> = BTreeMap::new();
+        for &work in self.state.claims.keys() {
+            *out.entry(self.remote_of(work)).or_default() += 1;
+        }
+        let mut ready = Vec::new();
+        let mut turn: BTreeMap<Region, usize> = BTreeMap::new();
+        for (region, work) in self.work() {
+            if self.state.claims.contains_key(&work) || self.state.waits.contains_key(&work) {
+                continue;
+            }
+            // What a server does not know it leaves to newer ones (I-29).
+            if let Work::Record(id) = work
+                && let Some(record) = self.state.ledger.records.get(&id)
+                && !kinds.contains(&record.kind)
+            {
+                continue;
+            }
+            let halvings = self.state.refused.get(&region).copied().unwrap_or(0);
+            let limit = (self.cp.policy.claims >> halvings).max(1);
+            let out = out.entry(region).or_default();
+            if *out < limit {
+                *out += 1;
+                let turn = turn.entry(region).or_default();
+                ready.push((*turn, region, work));
+                *turn += 1;
+            }
+        }
+        ready.sort_by_key(|&(turn, ..)| turn);
+        for (_, _, work) in ready.into_iter().take(max.into()) {
+            self.claim(from, work);
+        }
+    }
+
+    //= SPEC IRC-16
+    fn claim(&mut self, server: NodeId, work: Work) {
+        let head = &self.state.ledger.head;
+        let mut epoch = ClaimEpoch { n: head.incarnation.n, start: head.start, counter: 0 };
+        self.state.claimed += 1;
+        epoch.counter = self.state.claimed;
+        if !self.keeps(Safeguards::I_16_EPOCH_NEVER_RESET) {
+            epoch.counter = self.state.tries.get(&work).copied().unwrap_or(0).into();
+        }
+        let Some(claim) = self.call(work, epoch) else { return };
+        self.state.claims.insert(work, Held { epoch, server });
+        if let Work::Record(record) = work
+            && !self.keeps(Safeguards::I_3_KEPT_UNTIL_ACKNOWLEDGED)
+        {
+            self.state.claims.remove(&work);
+            self.drop_record(record);
+        }
+        if self.keeps(Safeguards::I_19_LEASES_EXPIRE) {
+            // Spread over a part of the lease, so that not all come back at once (I-26).
+            let lease = self.cp.policy.lease;
+            self.o.set_timer(Timer::Lease(work), lease..lease + lease / 4);
+        }
+        self.o.send(server.into(), Msg::Claimed(Box::new(claim)));
+    }
+
+    pub(super) fn remote_of(&self, work: Work) -> Region {
+        match work {
+            Work::Prepare(region) | Work::Sync(region) => region,
+            Work::Record(id) => {
+                self.state.ledger.records.get(&id).map_or(self.cp.region, |record| record.remote)
+            }
+        }
+    }
+
+    /// A server says what came of a claim. Under any other epoch than the claim's it changes nothing.
+    pub(super) fn on_report(
+        &mut self,
+        from: NodeId,
+        work: Work,
+        epoch: ClaimEpoch,
+        outcome: Outcome,
+    ) {
+        if self.cp.servers.get(&from) != Some(&self.cp.region) {
+            return;
+        }
+        let held = self.state.claims.get(&work);
+        let is_current = held.is_some_and(|held| held.epoch == epoch);
+        let ok = is_current || !self.keeps(Safeguards::I_15_CLAIM_EPOCH_CHECKED);
+        self.o.send(from.into(), Msg::Reported { work, epoch, ok });
+        if !ok {
+            return;
+        }
+        let remote = self.remote_of(work);
+        self.release(work);
+        let settled = match outcome {
+            Outcome::Released => return,
+            Outcome::TimedOut => {
+                let halvings = self.state.refused.entry(remote).or_default();
+                *halvings = (*halvings + 1).min(HALVINGS_MAX);
+                Settled::Retry(Duration::ZERO)
+            }
+            Outcome::Answered(reply) => {
+                self.recover_limit(remote);
+                self.settle(work, &reply)
+            }
+        };
+        match settled {
+            Settled::Done => {
+                self.state.tries.remove(&work);
+            }
+            Settled::Retry(least) => self.wait(work, least),
+            Settled::Park => self.park(work),
+        }
+    }
+
+    pub(super) fn release(&mut self, work: Work) {
+        self.state.claims.remove(&work);
+        self.o.cancel_timer(Timer::Lease(work));
+    }
+
+    /// A remote answers: it may have twice as much out as before, and nothing waits for it longer.
+    fn recover_limit(&mut self, remote: Region) {
+        let Some(halvings) = self.state.refused.get_mut(&remote) else { return };
+        *halvings -= 1;
+        if *halvings == 0 {
+            self.state.refused.remove(&remote);
+        }
+        let mut waiting: Vec<Work> = self.state.waits.keys().copied().collect();
+        waiting.retain(|&work| self.remote_of(work) == remote);
+        for work in waiting {
+            self.on_retry(work);
+            self.o.cancel_timer(Timer::Retry(work));
+        }
+    }
+
+    /// Lets work wait before its next try: full jitter with a floor (I-24).
+    //= SPEC IRC-17
+    fn wait(&mut self, work: Work, least: Duration) {
+        let tries = self.state.tries.remove(&work).unwrap_or(0);
+        let [floor, cap, base] = self.cp.policy.retry;
+        let low = floor.max(least);
+        let high = base.saturating_mul(1 << tries.min(16)).min(cap).max(floor) + least;
+        self.state.waits.insert(work, tries.saturating_add(1).min(16));
+        self.o.set_timer(Timer::Retry(work), low..high.max(low));
+    }
+
+    pub(super) fn on_retry(&mut self, work: Work) {
+        if let Some(tries) = self.state.waits.remove(&work) {
+            self.state.tries.insert(work, tries);
+        }
+    }
+
+    fn park(&mut self, work: Work) {
+        if let Work::Record(id) = work
+            && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
+        {
+            record.parked = true;
+            self.state.ledger.records.insert(id, record);
+            self.dirty = true;
+        }
+    }
+
+    /// A server has not reported in time: the work is anybody's again.
+    pub(super) fn on_lease_end(&mut self, work: Work) {
+        self.state.claims.remove(&work);
+        if let Work::Record(id) = work
+            && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
+        {
+            record.lost = record.lost.saturating_add(1);
+            record.parked |= record.lost >= LOST_MAX;
+            self.state.ledger.records.insert(id, record);
+            self.dirty = true;
+        }
+    }
+
+    /// It is time to compare a part of what is known with a peer: at a constant rate, whatever has
+    /// changed or failed.
+    //= SPEC IRC-18
+    pub(super) fn on_sweep(&mut self, region: Region) {
+        let Some(every) = self.cp.policy.sweep else { return };
+        self.o.set_timer(Timer::Sweep(region), every..every);
+        let is_open = |peer: &Peer| peer.link == Link::Open && !peer.disposed;
+        if !self.state.ledger.peers.get(&region).is_some_and(is_open) {
+            self.state.sweeps.remove(&region);
+        } else if !self.state.sweeps.contains_key(&region) {
+            let nonce = self.state.ledger.head.next_nonce;
+            self.state.ledger.head.next_nonce += 1;
+            self.dirty = true;
+            self.state.sweeps.insert(region, (nonce, None));
+        }
+    }
+
+    /// Applies the answer to a piece of work.
+    pub(super) fn settle(&mut self, work: Work, reply: &Reply) -> Settled {
+        match work {
+            Work::Prepare(region) => self.on_promise(region, reply),
+            Work::Sync(region) => self.on_synced(region, reply),
+            Work::Record(id) => self.on_acknowledged(id, reply),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The inter-region coordinator: operations that involve two regions, without a shared database and
+//! without one region ever waiting for the other.
+//!
+//! Read [`facts`], then [`peering`], which derives what a customer sees, then [`control`], which is
+//! where facts are written; [`log`] and [`server`] carry them, [`remote`] takes them, and [`restore`]
+//! says what happens after a backup was put back. [`safeguards`] names every rule.
+//!
+//! Every operation goes *local, remote, local*: a customer calls its own region; the wish is in that
+//! region's work log before the answer; an IRC server of that region carries it to the other control
+//! plane, and the answer back.
+
+pub mod control;
+pub mod customer;
+mod durable;
+pub mod facts;
+pub mod ledger;
+pub mod log;
+pub mod msg;
+pub mod notice;
+pub mod peering;
+pub mod remote;
+pub mod restore;
+pub mod safeguards;
+pub mod server;
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use stateright::actor::{Actor, Id};
+
+use self::control::ControlPlane;
+use self::customer::{Customer, CustomerState};
+use self::facts::{Incarnation, OpId, Region};
+use self::ledger::{ControlState, Ledger, Link, Lost};
+use self::msg::{Answer, CallError, Claim, ClaimEpoch, Msg, RecordId, Reply, Work};
+use self::peering::{Label, Peering};
+use self::server::{IrcServer, ServerState};
+use crate::step::Machine;
+
+pub(crate) type Out = stateright::actor::Out<Party>;
+
+/// One actor of the coordinator.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are few actors")]
+pub enum Party {
+    /// A region's control plane.
+    Control(ControlPlane),
+    /// One of its IRC servers.
+    Server(IrcServer),
+    /// A customer.
+    Customer(Customer),
+}
+
+/// Every timer of the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Timer {
+    /// When another unit of a region's clock has passed.
+    Tick,
+    /// When a claim runs out.
+    Lease(Work),
+    /// When work that was tried in vain may be handed out again.
+    Retry(Work),
+    /// When to compare with a peer.
+    Sweep(Region),
+    /// When a server asks for work.
+    Poll,
+    /// When a server stops waiting for an answer.
+    Call(Work),
+    /// When a customer asks again.
+    Ask,
+}
+
+/// The state of one actor.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each step")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PartyState {
+    /// A control plane's.
+    Control(ControlState),
+    /// A server's.
+    Server(ServerState),
+    /// A customer's.
+    Customer(CustomerState),
+}
+
+/// What one actor has on disk. Servers have nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Storage {
+    /// A control plane's ledger.
+    Control(Ledger),
+}
+
+impl Actor for Party {
+    type Msg = Msg;
+    type Timer = Timer;
+    type State = PartyState;
+    type Storage = Storage;
+    type Random = ();
+
+    fn on_start(&self, _: Id, storage: &Option<Storage>, o: &mut Out) -> PartyState {
+        match self {
+            Self::Control(control) => {
+                let ledger = storage.as_ref().map(|Storage::Control(ledger)| ledger);
+                PartyState::Control(control.on_start(ledger, o))
+            }
+            Self::Server(server) => PartyState::Server(server.on_start(o)),
+            Self::Customer(_) => PartyState::Customer(CustomerState::default()),
+        }
+    }
+
+    fn on_msg(&self, me: Id, state: &mut Cow<'_, PartyState>, src: Id, msg: Msg, o: &mut Out) {
+        match (self, state.to_mut()) {
+            (Self::Control(control), PartyState::Control(state)) => {
+                control.on_msg(state, src, msg, o);
+            }
+            (Self::Server(server), PartyState::Server(state)) => server.on_msg(state, src, msg, o),
+            (Self::Customer(customer), PartyState::Customer(state)) => {
+                customer.on_msg(state, me, src, msg, o);
+            }
+            _ => panic!("an actor was given the state of another role"),
+        }
+    }
+
+    fn on_timeout(&self, _: Id, state: &mut Cow<'_, PartyState>, timer: &Timer, o: &mut Out) {
+        match (self, state.to_mut()) {
+            (Self::Control(control), PartyState::Control(state)) => {
+                control.on_timeout(state, *timer, o);
+            }
+            (Self::Server(server), PartyState::Server(state)) => {
+                server.on_timeout(state, *timer, o);
+            }
+            (Self::Customer(customer), PartyState::Customer(state)) => {
+                customer.on_timeout(state, *timer, o);
+            }
+            _ => panic!("an actor was given the state of another role"),
+        }
+    }
+}
+
+impl ControlPlane {
+    /// Everything that this control plane has to say to other regions now, by the work that it is.
+    pub fn work(&self, state: &ControlState) -> Vec<Work> {
+        let mut state = state.clone();
+        let mut out = Out::new();
+        let desk = self.desk(&mut state, &mut out);
+        desk.work().into_iter().map(|(_, work)| work).collect()
+    }
+
+    /// What it says for that work, as things are now, under the lowest claim of its present life.
+    pub fn claim_for(&self, state: &ControlState, work: Work) -> Option<Claim> {
+        let mut state = state.clone();
+        let mut out = Out::new();
+        let n = state.ledger.head.incarnation.n;
+        let desk = self.desk(&mut state, &mut out);
+        desk.call(work, ClaimEpoch { n, ..ClaimEpoch::default() })
+    }
+
+    /// Applies the answer to a piece of work, as the report of a claim that is held does. For models
+    /// whose carrier is freer than any set of servers.
+    pub fn settle(&self, state: &mut ControlState, reply: &Reply, o: &mut Out) {
+        let (work, epoch) = reply.tag;
+        if epoch.n != state.ledger.head.incarnation.n {
+            return;
+        }
+        let mut desk = self.desk(state, o);
+        desk.settle(work, reply);
+        desk.finish();
+    }
+}
+
+/// What the outside may know of an actor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum View {
+    /// A control plane.
+    Control(Box<ControlView>),
+    /// A server.
+    Server {
+        /// How many claims it works on.
+        working: usize,
+        /// How many of its reports have counted.
+        done: u64,
+    },
+    /// A customer.
+    Customer {
+        /// How many calls wait.
+        waiting: usize,
+        /// What the last call came to, and its number.
+        last: Option<(u64, Result<Answer, CallError>)>,
+    },
+}
+
+/// What the outside may know of a control plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlView {
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Its clock.
+    pub clock: u64,
+    /// It takes no calls of customers.
+    pub drained: bool,
+    /// The peerings, with their labels here.
+    pub peerings: Vec<(OpId, Label, Peering)>,
+    /// What is still to be told, to whom, and whether it is set aside.
+    pub records: Vec<(RecordId, ledger::Record)>,
+    /// How it stands to each other region, and what the last freeze has shown.
+    pub peers: Vec<(Region, Link, bool, Lost)>,
+    /// The notices.
+    pub notices: Vec<(OpId, notice::Notice)>,
+}
+
+impl Machine for Party {
+    type View = View;
+
+    fn view(&self, _: Id, state: &PartyState) -> View {
+        match state {
+            PartyState::Control(ControlState { ledger, .. }) => {
+                let peerings = ledger.peerings.iter();
+                let peers = ledger.peers.iter();
+                View::Control(Box::new(ControlView {
+                    incarnation: ledger.head.incarnation,
+                    clock: ledger.head.clock,
+                    drained: ledger.head.drained,
+                    peerings: peerings
+                        .map(|(&id, one)| (id, one.label(ledger.on.contains(&id)), one.clone()))
+                        .collect(),
+                    records: ledger.records.iter().map(|(&id, one)| (id, one.clone())).collect(),
+                    peers: peers
+                        .map(|(&region, peer)| {
+                            (region, peer.link.clone(), peer.disposed, peer.lost.clone())
+                        })
+                        .collect(),
+                    notices: ledger.notices.iter().map(|(&id, one)| (id, *one)).collect(),
+                }))
+            }
+            PartyState::Server(state) => {
+                View::Server { working: state.working.len(), done: state.done }
+            }
+            PartyState::Customer(state) => {
+                View::Customer { waiting: state.queue.len(), last: state.last.clone() }
+            }
+        }
+    }
+
+    fn deadline(&self, _: &PartyState) -> Option<Timer> {
+        None
+    }
+
+    fn check(&self, _: Id, state: &PartyState) {
+        if let PartyState::Control(ControlState { ledger, claims, .. }) = state {
+            for work in claims.keys() {
+                if let Work::Record(id) = work {
+                    assert!(ledger.records.contains(id), "a claim is of a record that is there");
+                }
+            }
+        }
+    }
+}

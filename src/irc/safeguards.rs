@@ -1,0 +1,158 @@
+//! Every rule that keeps operations between regions safe, as data.
+//!
+//! Each constant is one rule, with the number that `docs/SPEC.md` gives it. Nodes run with
+//! [`Safeguards::ALL`]. For each there is a registered model of actors that leave it out, and that
+//! model must fail.
+
+use bitflags::bitflags;
+
+bitflags! {
+    /// A set of rules.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub struct Safeguards: u64 {
+        /// Only the accepter's region lets a request expire.
+        ///
+        /// Without it R's own timer says expired while A accepts; two writers of one fact, as in
+        /// <https://www.postmortems.app/postmortem/4da4ac8a-fb93-426e-9ae7-eb088f115959>.
+        const I_1_ONLY_A_EXPIRES = 1 << 1;
+        /// Facts are joined, never overwritten.
+        ///
+        /// Without it a late answer takes back what is known:
+        /// <https://github.com/hashicorp/terraform-provider-aws/pull/4140>.
+        const I_2_FACTS_JOIN = 1 << 2;
+        /// A record is kept until the other region has acknowledged it.
+        ///
+        /// Without it one lost datagram leaves the other side active alone:
+        /// <https://github.com/karmada-io/karmada/issues/708>.
+        const I_3_KEPT_UNTIL_ACKNOWLEDGED = 1 << 3;
+        /// A dead peering is forgotten only after the other side has confirmed it dead.
+        ///
+        /// Without it one side is stuck until it is removed by hand:
+        /// <https://github.com/hashicorp/terraform-provider-azurerm/issues/14051>.
+        const I_4_FORGET_AFTER_CONFIRMATION = 1 << 4;
+        /// The id of what was forgotten stays in the watermark.
+        ///
+        /// Without it a delayed request rises again as a new one:
+        /// <https://github.com/submariner-io/submariner/issues/84>.
+        const I_5_WATERMARK = 1 << 5;
+        /// A restored region is frozen towards each peer until it knows what the peer knows.
+        ///
+        /// Without it it decides again what it has decided and forgotten:
+        /// <https://about.gitlab.com/blog/postmortem-of-database-outage-of-january-31>.
+        const I_6_FREEZE_AFTER_RESTORE = 1 << 6;
+        /// The peer *promises* to ignore the old life, before it answers.
+        ///
+        /// Without it what the old life sent arrives after the thaw:
+        /// <https://github.com/etcd-io/etcd/issues/16028>.
+        const I_7_PROMISE = 1 << 7;
+        /// A restored region learns back which promises it has given itself.
+        ///
+        /// Without it, if both were restored, the peer's old life is believed:
+        /// <https://github.com/kubernetes/kubernetes/issues/118501>.
+        const I_8_FLOOR_LEARNED_BACK = 1 << 8;
+        /// No incarnation's number serves two lives.
+        ///
+        /// Without it a region that is restored twice from one backup meets its own first life.
+        const I_9_INCARNATION_UNIQUE = 1 << 9;
+        /// A promise or an answer of an older life of the peer is void.
+        ///
+        /// Without it a delayed promise thaws a region on facts that the peer has lost.
+        const I_10_OLD_PROMISE_VOID = 1 << 10;
+        /// A promise is given even while frozen.
+        ///
+        /// Without it two restored regions wait for each other for ever.
+        const I_11_PROMISE_WHILE_FROZEN = 1 << 11;
+        /// At the thaw, first merge, then decide: what was deleted while frozen does not stay pending.
+        const I_12_MERGE_THEN_DECIDE = 1 << 12;
+        /// Of two crossing requests for one pair the lower id wins, on both sides.
+        ///
+        /// Without it both are active:
+        /// <https://github.com/hashicorp/terraform-provider-google/issues/3026>.
+        const I_13_TIE_BREAK = 1 << 13;
+        /// A dead peering does not block its pair.
+        ///
+        /// Without it nobody can peer again: <https://github.com/hashicorp/consul/pull/16776>.
+        const I_14_DEAD_DOES_NOT_BLOCK = 1 << 14;
+        /// A report counts only under the claim's own epoch.
+        ///
+        /// Without it a late failure reopens or closes work that another server does:
+        /// <https://github.com/riverqueue/river/issues/1302>.
+        const I_15_CLAIM_EPOCH_CHECKED = 1 << 15;
+        /// A claim's epoch grows for ever, over restarts too.
+        ///
+        /// Without it two live claims have one epoch:
+        /// <https://github.com/hardbyte/awa>, ADR-013.
+        const I_16_EPOCH_NEVER_RESET = 1 << 16;
+        /// A record takes effect only if it is newer than what the remote has seen of its sender.
+        ///
+        /// Without it a paused server lays an old plan over a new one:
+        /// <https://failure-modes.dev/library/fm-020>.
+        const I_17_FRESH_AT_EFFECT = 1 << 17;
+        /// What a reply says obeys the incarnation rule too.
+        const I_18_REPLY_OF_CURRENT_LIFE = 1 << 18;
+        /// A claim is a lease: it ends.
+        ///
+        /// Without it a killed server keeps its work for ever:
+        /// <https://github.com/riverqueue/river/issues/1258>.
+        const I_19_LEASES_EXPIRE = 1 << 19;
+        /// The work record is in the transaction of the fact that it carries.
+        ///
+        /// Without it a crash between the two leaves a request that nobody ever sends:
+        /// <https://event-driven.io/en/ordering_in_postgres_outbox/>.
+        const I_21_ONE_TRANSACTION = 1 << 21;
+        /// A region asserts its own facts only.
+        ///
+        /// Without it a region that lies says that the other has accepted.
+        const I_30_AUTHORITY = 1 << 30;
+        /// What a disposed region sends has no effect.
+        ///
+        /// Without it a region that comes back revives what was ended:
+        /// <https://github.com/liqotech/liqo/pull/3122>.
+        const I_32_DISPOSAL_FENCES = 1 << 32;
+        /// A deletion switches the own half off in its own step.
+        ///
+        /// Without it it waits for a peer that may never answer:
+        /// <https://github.com/karmada-io/karmada/issues/3740>.
+        const I_33_OWN_HALF_FIRST = 1 << 33;
+        /// The deadline is checked in the transaction that decides.
+        const I_38_DEADLINE_IN_TRANSACTION = 1 << 38;
+    }
+}
+
+impl Safeguards {
+    /// What every node runs with.
+    pub const ALL: Self = Self::all();
+
+    /// Everything but one rule: how a mutant is made.
+    #[must_use]
+    pub fn except(rule: Self) -> Self {
+        Self::ALL.difference(rule)
+    }
+
+    /// The rule's id, for example `I-7`.
+    ///
+    /// # Panics
+    ///
+    /// If the set is not exactly one rule.
+    pub fn id(self) -> String {
+        let mut names = self.iter_names();
+        let (Some((name, _)), None) = (names.next(), names.next()) else {
+            panic!("only a single rule has an id")
+        };
+        format!("I-{}", name.split('_').nth(1).expect("names are I_<number>_<WORDS>"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_an_id_of_its_own() {
+        let mut ids: Vec<String> = Safeguards::ALL.iter().map(Safeguards::id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), Safeguards::ALL.iter().count());
+        assert_eq!(Safeguards::I_7_PROMISE.id(), "I-7");
+    }
+}
