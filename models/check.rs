@@ -113,6 +113,7 @@ where
         Expected::Violated { property: expected, steps: least } => {
             verdict == Verdict::Violated && property == Some(expected) && steps == Some(least)
         }
+        Expected::Holds => verdict == Verdict::Holds && report.exhaustive,
         Expected::Never { property: expected } => {
             report.exhaustive && verdict == Verdict::Violated && report.violated == [expected]
         }

@@ -40,6 +40,8 @@ pub struct Row {
 pub enum Expected {
     /// Every property holds in all of these states.
     Safe(Counts),
+    /// Every property holds; how many states there are is not registered.
+    Holds,
     /// This property is violated.
     Violated {
         /// Which.
@@ -74,7 +76,7 @@ pub type Explore = dyn Fn(Limits, &mut dyn FnMut(Progress)) -> Outcome + Send + 
 impl Entry {
     /// Whether something must go wrong here.
     pub fn is_mutant(&self) -> bool {
-        !matches!(self.expected, Expected::Safe(_))
+        !matches!(self.expected, Expected::Safe(_) | Expected::Holds)
     }
 }
 
@@ -116,7 +118,7 @@ pub struct Counts {
 impl Row {
     /// Whether something must go wrong here.
     pub fn is_mutant(&self) -> bool {
-        !matches!(self.expected, Expected::Safe(_))
+        !matches!(self.expected, Expected::Safe(_) | Expected::Holds)
     }
 }
 

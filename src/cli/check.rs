@@ -13,7 +13,9 @@ use serde_json::json;
 
 use super::paint::Paint;
 use super::{failure, print, usage_error};
+use crate::config::Config;
 use crate::models::check::{Outcome, Verdict};
+use crate::models::deployment;
 use crate::models::engine::{Limits, Progress};
 use crate::models::registry::{Entry, Expected, all_mutants, all_safe};
 
@@ -31,6 +33,10 @@ pub struct CheckArgs {
     /// Check the models that leave out one rule each: every one must fail as registered.
     #[arg(long)]
     mutants: bool,
+    /// Check the timing of each lease of this cluster file instead: its own L, G, S and clock error, with
+    /// renewals, retries and polls at any time.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "mutants"])]
+    config: Option<PathBuf>,
     /// How many models are explored at a time.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     threads: u8,
@@ -87,6 +93,14 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
 }
 
 fn select(args: &CheckArgs) -> std::result::Result<Vec<Entry>, String> {
+    if let Some(file) = &args.config {
+        let config = Config::load(file).map_err(|errors| errors.to_string())?;
+        let entries = config.leases.iter().map(|lease| {
+            deployment::entry(&lease.name, &lease.timing)
+                .map_err(|error| format!("lease {:?}: {error}", lease.name))
+        });
+        return entries.collect();
+    }
     let all = if args.mutants { all_mutants() } else { all_safe() };
     if args.names.is_empty() {
         return Ok(all);
@@ -192,6 +206,7 @@ fn expected(row: &Entry) -> serde_json::Value {
             "generated_states": counts.generated,
             "depth": counts.depth,
         }),
+        Expected::Holds => json!({ "verdict": "holds" }),
         Expected::Never { property } => json!({ "verdict": "violated", "never": property }),
         Expected::Violated { property, steps } => {
             json!({ "verdict": "violated", "property": property, "steps": steps })
