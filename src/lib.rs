@@ -17,16 +17,20 @@
 
 #[cfg(all(feature = "node", feature = "check"))]
 pub mod cli;
+pub mod clock;
 #[cfg(feature = "node")]
 pub mod config;
 pub mod durable;
 pub mod duration;
+pub mod gate;
+pub mod guard;
 pub mod lease;
 #[cfg(feature = "check")]
 #[path = "../models/mod.rs"]
 pub mod models;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod node;
 pub mod persistent;
 pub mod step;
+mod sync;
 pub mod wire;
