@@ -22,6 +22,8 @@ pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod duration;
+#[cfg(feature = "embed")]
+pub mod embed;
 pub mod gate;
 pub mod guard;
 pub mod lease;
