@@ -231,9 +231,12 @@ async fn hooks_that_do_not_fit_into_s_are_refused() {
     assert!(matches!(stranger, Err(StartError::Hosts(NodeId(7)))));
 }
 
+/// Which term was killed, and when.
+type Killed = Arc<Mutex<Vec<(u64, Instant)>>>;
+
 /// A kill switch that notes when it was pulled.
-fn noted() -> (Arc<Mutex<Vec<(u64, Instant)>>>, KillSwitch) {
-    let killed: Arc<Mutex<Vec<_>>> = Arc::default();
+fn noted() -> (Killed, KillSwitch) {
+    let killed = Killed::default();
     let note = Arc::clone(&killed);
     let kill = move |epoch| note.lock().unwrap().push((epoch, Instant::now()));
     (killed, KillSwitch::Call(Arc::new(kill)))

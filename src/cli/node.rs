@@ -47,12 +47,12 @@ pub struct NodeArgs {
     pub json: bool,
 }
 
-/// Runs the node to its end.
-pub fn run(args: &NodeArgs) -> ExitCode {
+/// Sends the log to standard error, as RUST_LOG says.
+pub(super) fn log_to_stderr() -> Result<(), ExitCode> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) => match EnvFilter::try_new(text) {
             Ok(filter) => filter,
-            Err(error) => return super::usage_error(format!("RUST_LOG: {error}")),
+            Err(error) => return Err(super::usage_error(format!("RUST_LOG: {error}"))),
         },
         Err(_) => EnvFilter::new("info"),
     };
@@ -64,6 +64,14 @@ pub fn run(args: &NodeArgs) -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal() && !is_unwanted)
         .with_target(false)
         .try_init();
+    Ok(())
+}
+
+/// Runs the node to its end.
+pub fn run(args: &NodeArgs) -> ExitCode {
+    if let Err(code) = log_to_stderr() {
+        return code;
+    }
     let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(errors) => return super::config_failure(&args.config, &errors),
@@ -128,7 +136,7 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
     result_of(handle.stop())
 }
 
-fn result_of(exit: Exit) -> Result<(), String> {
+pub(super) fn result_of(exit: Exit) -> Result<(), String> {
     match exit {
         Exit::Failed(error) => Err(error.to_string()),
         Exit::Hung => {
@@ -208,7 +216,7 @@ pub(super) fn role_name(role: Role) -> String {
 
 /// Ends the term of every lease that this node holds, and waits until each is released, or until it
 /// has taken too long: then the lease runs out by itself.
-async fn release(config: &Config, handle: &Arc<Handle<Member>>) {
+pub(super) async fn release(config: &Config, handle: &Arc<Handle<Member>>) {
     let mut all = tokio::task::JoinSet::new();
     for lease in &config.leases {
         let Some(mut views) = handle.views(lease.index) else { continue };
