@@ -13,6 +13,8 @@
 //! 4. [`wire`] and `node`: the runtime over UDP, with durable storage.
 //! 5. `config` and `cli`: what an operator sees.
 //!
+//! To use an elector in a program of one's own: `embed`, and [`guard`] for what it permits.
+//!
 //! Without default features only the pure part is built: no socket, no clock, no disk, no tokio.
 
 #[cfg(all(feature = "node", feature = "check"))]
@@ -26,6 +28,8 @@ pub mod duration;
 pub mod embed;
 pub mod gate;
 pub mod guard;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod lease;
 #[cfg(feature = "check")]
 #[path = "../models/mod.rs"]
@@ -36,3 +40,8 @@ pub mod persistent;
 pub mod step;
 mod sync;
 pub mod wire;
+
+/// The examples in the README are tests.
+#[cfg(all(doctest, feature = "embed"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -363,6 +363,19 @@ async fn a_lease_is_handed_over_without_waiting() {
 }
 
 #[tokio::test]
+async fn a_term_that_has_ended_cannot_be_handed_over() {
+    let store = Fickle::new(MemoryStore::new());
+    let mail = Mail::default();
+    let mut a = builder(A, store.clone()).courier(mail).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    store.answers.store(false, Ordering::SeqCst);
+    term.cancelled().await;
+    let (error, term) = term.hand_over(B).await.unwrap_err();
+    assert_eq!(error, HandOverError::TermOver);
+    assert!(term.is_none());
+}
+
+#[tokio::test]
 async fn without_a_courier_a_hand_over_is_refused_and_the_term_goes_on() {
     let mut a = builder(A, MemoryStore::new()).start().unwrap();
     let term = a.acquire().await.unwrap();

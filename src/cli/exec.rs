@@ -42,6 +42,12 @@ pub struct ExecArgs {
     /// The lease; not needed if the host has only one.
     #[arg(long, value_name = "NAME")]
     pub lease: Option<String>,
+    /// For tests: lets the control socket cut the host off from others and pause it.
+    #[arg(long)]
+    pub faults: bool,
+    /// Serve health and metrics at this address: /leader, /healthz, /readyz, /metrics.
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<std::net::SocketAddr>,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
@@ -167,13 +173,18 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
     };
     let handle = Arc::new(Node::start(spec).map_err(|error| text(&error))?);
     if let Some(listener) = listener {
-        let control = Control::new(Arc::clone(&handle), Arc::clone(config), false);
+        let control = Control::new(Arc::clone(&handle), Arc::clone(config), args.faults);
         tokio::spawn(async move {
             if let Err(error) = control.serve(listener).await {
                 tracing::error!(%error, "there is no control socket");
             }
         });
     }
+    if let Some(address) = args.http {
+        super::health::serve(address, config, node, &handle).await?;
+    }
+    tokio::spawn(super::health::feed_watchdog(Arc::clone(&handle), vec![index]));
+    super::health::notify_ready();
     let guard: Arc<Guard> = handle.guard(index).expect("the host has an actor for it");
     let mut views = handle.views(index).expect("the host has an actor for it");
     let mut work: Option<Work> = None;

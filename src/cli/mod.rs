@@ -14,6 +14,7 @@ pub mod check;
 pub mod config;
 pub mod demo;
 pub mod exec;
+mod health;
 pub mod lease;
 pub mod node;
 pub mod paint;

@@ -192,7 +192,9 @@ impl<S: LeaseStore> Driver<S> {
                 }
                 let held = self.phase().and_then(Phase::holding) == Some(epoch);
                 self.take_step(to_myself(Msg::HandOver { target, epoch }), now);
-                if held && self.phase().and_then(Phase::holding) == Some(epoch) {
+                if !held {
+                    let _ = done.send(Err(HandOverError::TermOver));
+                } else if self.phase().and_then(Phase::holding) == Some(epoch) {
                     let _ = done.send(Err(HandOverError::NotACandidate(target)));
                 } else {
                     self.hand_overs.push((epoch, done));
@@ -313,6 +315,13 @@ impl<S: LeaseStore> Driver<S> {
             *last = shown;
             is_new
         });
+        // After the view: whoever is given the leadership finds it there.
+        self.parts.shown.term.send_if_modified(|last| {
+            let is_new =
+                last.as_ref().map(|last| last.epoch) != self.term.as_ref().map(|term| term.epoch);
+            last.clone_from(&self.term);
+            is_new
+        });
     }
 
     fn permit(&mut self, epoch: Epoch, deadline: BootInstant) {
@@ -331,7 +340,6 @@ impl<S: LeaseStore> Driver<S> {
                     self.parts.stats.transition("acquired");
                     self.term = Some(Arc::clone(&term));
                     self.parts.shown.watched.send_modify(|watched| watched.begin(&term));
-                    self.parts.shown.term.send_replace(Some(term));
                     None
                 }
                 Err(refused) => Some(refused),

@@ -61,6 +61,9 @@ pub enum HandOverError {
     /// The elector has ended.
     #[error("the elector has ended")]
     Ended,
+    /// The term had ended before.
+    #[error("the term has ended already")]
+    TermOver,
 }
 
 /// The leadership of one term: the right to write under its epoch, until its deadline.
@@ -176,6 +179,10 @@ impl Leadership {
                 self.is_over = true;
                 Ok(())
             }
+            Ok(Err(HandOverError::TermOver)) => {
+                self.is_over = true;
+                Err((HandOverError::TermOver, None))
+            }
             Ok(Err(error)) => Err((error, Some(self))),
             Err(_) => {
                 self.is_over = true;
@@ -189,10 +196,11 @@ impl Leadership {
 impl Drop for Leadership {
     fn drop(&mut self) {
         if !self.is_over {
-            // At once, not when the driver comes to it.
+            // First: a driver that finds the guard revoked without this would release the lease.
+            let _ = self.commands.send(Command::Abandon { epoch: self.epoch() });
+            // And at once, not when the driver comes to it.
             self.term.guard.revoke(self.epoch());
             self.term.token.cancel();
-            let _ = self.commands.send(Command::Abandon { epoch: self.epoch() });
         }
     }
 }
