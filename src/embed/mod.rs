@@ -47,6 +47,8 @@
 
 mod driver;
 mod hook;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod sentry;
 mod stats;
 mod store;
