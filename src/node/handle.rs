@@ -13,12 +13,12 @@ use std::time::Duration;
 use stateright::actor::Actor;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::Guard;
 use super::clock::{BootClock, BootInstant};
 use super::counts::Counts;
 use super::runtime;
 use super::storage::StorageError;
 use crate::durable::Durable;
-use crate::guard::LeaseGuard;
 use crate::lease::record::NodeId;
 use crate::step::Machine;
 use crate::wire::{Message, Plain, Seal};
@@ -228,9 +228,6 @@ pub struct Published<V> {
     /// for a save.
     pub deadline: Option<BootInstant>,
 }
-
-/// The guard of one lease on this machine's clock.
-pub type Guard = LeaseGuard<BootClock>;
 
 /// A direction of traffic, seen from the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,9 @@ pub mod timers;
 pub use counts::Counts;
 #[cfg(feature = "node")]
 pub use handle::{
-    Bind, Direction, Exit, Guard, HandBack, Handle, Hooks, Node, NodeError, Published, Runnable,
-    Spec, StartError, TellError,
+    Bind, Direction, Exit, HandBack, Handle, Hooks, Node, NodeError, Published, Runnable, Spec,
+    StartError, TellError,
 };
+
+/// The guard of one lease on this machine's clock.
+pub type Guard = crate::guard::LeaseGuard<clock::BootClock>;
