@@ -252,3 +252,97 @@ fn the_primarys_host_is_cut_off_and_comes_back() {
         |pair| pair.cluster.control("a", r#"{"op":"heal"}"#),
     );
 }
+
+/// One server that takes writes, outside of any lease.
+fn alone() -> Pair {
+    let cluster = Cluster::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let pair = Pair { cluster, ports: [port, 0], hosts: [0, 0] };
+    let directory = pair.cluster.directory.path();
+    std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).unwrap();
+    if let Some((user, group)) = user() {
+        chown(directory, Some(user), Some(group)).unwrap();
+    }
+    pair.run("initdb", &["-D", "a", "-A", "trust", "-U", "postgres", "--no-sync"]);
+    pair.configure("a", port);
+    pair.run("pg_ctl", &["-D", "a", "-l", "a.log", "-w", "start"]);
+    pair
+}
+
+#[tokio::test]
+#[ignore = "needs the programs of a PostgreSQL server"]
+async fn the_hook_makes_a_server_read_only_and_ends_its_sessions() {
+    use tenure::embed::postgres::{make_read_only, make_writable};
+    let pair = alone();
+    let conninfo = format!("host=127.0.0.1 port={} user=postgres", pair.ports[0]);
+    let connect = async || {
+        let (client, connection) = tokio_postgres::connect(&conninfo, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let before = connect().await;
+    before.batch_execute("CREATE TABLE t (n int); BEGIN; INSERT INTO t VALUES (1)").await.unwrap();
+    make_read_only(&conninfo).await.unwrap();
+    assert!(before.batch_execute("COMMIT").await.is_err(), "its session has ended");
+    let after = connect().await;
+    let refused = after.batch_execute("INSERT INTO t VALUES (2)").await.unwrap_err();
+    let code = refused.as_db_error().unwrap().code();
+    assert_eq!(*code, tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION);
+    assert_eq!(
+        after.query("SELECT n FROM t", &[]).await.unwrap().len(),
+        0,
+        "what was open is gone"
+    );
+    make_writable(&conninfo).await.unwrap();
+    // A session learns of the new configuration some time after it was told.
+    let mut is_writable = false;
+    for _ in 0..200 {
+        is_writable = connect().await.batch_execute("INSERT INTO t VALUES (3)").await.is_ok();
+        if is_writable {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(is_writable);
+}
+
+/// Status and body.
+fn http(method: &str, address: &str, path: &str) -> Option<(u16, String)> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let length = "Content-Length: 0\r\nConnection: close";
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: test\r\n{length}\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.trim().to_owned()))
+}
+
+/// Needs the example to be built: `cargo build --features postgres --example axum_service`.
+#[test]
+#[ignore = "needs the programs of a PostgreSQL server"]
+fn the_example_service_writes_under_its_epoch_and_the_row_refuses_an_older_one() {
+    let mut pair = alone();
+    let this = std::env::current_exe().unwrap();
+    let example = this.parent().unwrap().parent().unwrap().join("examples/axum_service");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free.to_string();
+    let conninfo = format!("host=127.0.0.1 port={} user=postgres", pair.ports[0]);
+    let mut command = Command::new(example);
+    command.arg(&address).env("DATABASE_URL", &conninfo).stdin(Stdio::null());
+    pair.cluster.children.push(command.spawn().expect("the example is built"));
+    until("it leads", || http("GET", &address, "/leader").is_some_and(|(status, _)| status == 200));
+    assert_eq!(http("POST", &address, "/add/5"), Some((200, "5".to_owned())));
+    assert_eq!(http("POST", &address, "/add/2"), Some((200, "7".to_owned())));
+    // The next primary has written under its epoch: this one is too late, whatever it believes.
+    let port = pair.ports[0].to_string();
+    let replace = "UPDATE counter SET epoch = 9";
+    pair.run("psql", &["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-c", replace]);
+    let (status, text) = http("POST", &address, "/add/1").unwrap();
+    assert_eq!((status, text.as_str()), (409, "epoch 1 has been replaced"));
+    let (_, metrics) = http("GET", &address, "/metrics").unwrap();
+    for name in ["lease_is_leader", "lease_epoch", "lease_valid_seconds", "renew_seconds"] {
+        assert!(metrics.contains(name), "{metrics}");
+    }
+}

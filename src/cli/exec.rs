@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::warden::{KILL_TAKES, code_of};
+use super::watchdog::{Watchdog, WatchdogMode};
 use crate::clock::BootInstant;
 use crate::config::{Config, Lease, Role};
 use crate::lease::msg::Msg;
@@ -26,6 +27,7 @@ use crate::node::{Guard, HandBack, Node, launch};
     after_help = "The command runs in a process group of its own, with TENURE_EPOCH and TENURE_LEASE in its \
     environment, each time that this host comes to hold the lease. When the term ends, it gets SIGTERM, and \
     SIGKILL before S (`hook` in the timing) has passed; also if this process is killed or stopped meanwhile. \
+    A process that leaves the group is not ended. \
     Only when it has ended is the lease given back.\n\n\
     When the command ends by itself, the lease is released and its exit code passed through (128 and the \
     signal's number if a signal ended it). SIGTERM and SIGINT end the command, release the lease, and pass \
@@ -42,6 +44,12 @@ pub struct ExecArgs {
     /// The lease; not needed if the host has only one.
     #[arg(long, value_name = "NAME")]
     pub lease: Option<String>,
+    /// Whether a watchdog device resets the machine if renewals stop while the command runs.
+    #[arg(long, value_name = "MODE", default_value = "off")]
+    pub watchdog: WatchdogMode,
+    /// The watchdog device; its time-out must be shorter than L - G.
+    #[arg(long, value_name = "DEVICE", default_value = "/dev/watchdog")]
+    pub watchdog_device: PathBuf,
     /// For tests: lets the control socket cut the host off from others and pause it.
     #[arg(long)]
     pub faults: bool,
@@ -97,6 +105,8 @@ struct Work {
     warden: Child,
     stdin: Option<ChildStdin>,
     until: BootInstant,
+    /// Armed before the command starts.
+    watchdog: Option<Watchdog>,
     /// Who waits for its end.
     stopping: Vec<oneshot::Sender<()>>,
 }
@@ -109,6 +119,8 @@ impl Work {
         until: BootInstant,
     ) -> Result<Self, String> {
         let grace = lease.timing.hook.saturating_sub(KILL_TAKES);
+        let longest = lease.timing.lease.saturating_sub(lease.timing.give_up);
+        let watchdog = Watchdog::arm(&args.watchdog_device, args.watchdog, longest)?;
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut warden = Command::new(program)
             .args(["warden", "--until", &until.as_nanos().to_string()])
@@ -122,7 +134,7 @@ impl Work {
             .spawn()
             .map_err(|error| format!("the command's warden does not start ({error})"))?;
         let stdin = warden.stdin.take();
-        Ok(Self { epoch, warden, stdin, until, stopping: Vec::new() })
+        Ok(Self { epoch, warden, stdin, until, watchdog, stopping: Vec::new() })
     }
 
     async fn say(&mut self, line: String) {
@@ -132,9 +144,19 @@ impl Work {
         }
     }
 
+    /// The command has ended; unless its warden was killed, and nobody knows.
+    fn disarm(&mut self, status: ExitStatus) {
+        if let Some(watchdog) = self.watchdog.take().filter(|_| status.code().is_some()) {
+            watchdog.disarm();
+        }
+    }
+
     async fn extend(&mut self, until: BootInstant) {
         if until > self.until {
             self.until = until;
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.feed();
+            }
             self.say(format!("until {}\n", until.as_nanos())).await;
         }
     }
@@ -238,7 +260,8 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
             },
             ended = warden => {
                 let status = ended.map_err(|error| text(&error))?;
-                let ended = work.take().expect("a warden has ended");
+                let mut ended = work.take().expect("a warden has ended");
+                ended.disarm(status);
                 tracing::info!(lease = lease.name, epoch = ended.epoch, %status, "the command has ended");
                 let by_itself = ended.stopping.is_empty() && guard.permit(Duration::ZERO).is_ok();
                 for done in ended.stopping {
@@ -253,7 +276,9 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
                 // The warden hears the end of the file, and ends the command.
                 if let Some(mut work) = work.take() {
                     drop(work.stdin.take());
-                    let _ = work.warden.wait().await;
+                    if let Ok(status) = work.warden.wait().await {
+                        work.disarm(status);
+                    }
                 }
                 return super::node::result_of(exit).map(|()| code.unwrap_or(1));
             }
@@ -266,6 +291,7 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
     if let Some(mut work) = work.take() {
         drop(work.stdin.take());
         let status = work.warden.wait().await.map_err(|error| text(&error))?;
+        work.disarm(status);
         code = Some(code_of(status));
     }
     super::node::result_of(handle.stop())?;

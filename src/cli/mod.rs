@@ -19,6 +19,7 @@ pub mod lease;
 pub mod node;
 pub mod paint;
 pub mod warden;
+pub mod watchdog;
 
 /// Lease election, written once: model-checked, and running over UDP.
 #[derive(Debug, Parser)]
