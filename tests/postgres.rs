@@ -281,7 +281,8 @@ async fn the_hook_makes_a_server_read_only_and_ends_its_sessions() {
         client
     };
     let before = connect().await;
-    before.batch_execute("CREATE TABLE t (n int); BEGIN; INSERT INTO t VALUES (1)").await.unwrap();
+    before.batch_execute("CREATE TABLE t (n int)").await.unwrap();
+    before.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await.unwrap();
     make_read_only(&conninfo).await.unwrap();
     assert!(before.batch_execute("COMMIT").await.is_err(), "its session has ended");
     let after = connect().await;
