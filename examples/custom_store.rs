@@ -1,8 +1,8 @@
 //! A store of one's own: a record in a file, under the file system's lock, shared by the processes of one machine.
 //!
 //! ```sh
-//! cargo run --example custom_store -- /var/tmp/lease.json 0 &
-//! cargo run --example custom_store -- /var/tmp/lease.json 1
+//! cargo run --example custom_store -- lease.json 0 &
+//! cargo run --example custom_store -- lease.json 1
 //! ```
 //!
 //! Each says when it leads, gives the lease up after two seconds, and ends after two terms. What a store owes: a
