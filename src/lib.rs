@@ -13,21 +13,36 @@
 //! 4. [`wire`] and `node`: the runtime over UDP, with durable storage.
 //! 5. `config` and `cli`: what an operator sees.
 //!
+//! To use an elector in a program of one's own: `embed`, and [`guard`] for what it permits.
+//!
 //! Without default features only the pure part is built: no socket, no clock, no disk, no tokio.
 
 #[cfg(all(feature = "node", feature = "check"))]
 pub mod cli;
+pub mod clock;
 #[cfg(feature = "node")]
 pub mod config;
 pub mod durable;
 pub mod duration;
+#[cfg(feature = "embed")]
+pub mod embed;
+pub mod gate;
+pub mod guard;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod irc;
 pub mod lease;
 #[cfg(feature = "check")]
 #[path = "../models/mod.rs"]
 pub mod models;
-#[cfg(feature = "node")]
+#[cfg(feature = "embed")]
 pub mod node;
 pub mod persistent;
 pub mod step;
+mod sync;
 pub mod wire;
+
+/// The examples in the README are tests.
+#[cfg(all(doctest, feature = "embed"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

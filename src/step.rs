@@ -26,6 +26,13 @@ pub trait Machine: Actor {
     /// leave a true answer behind (L-12).
     fn deadline(&self, state: &Self::State) -> Option<Self::Timer>;
 
+    /// The epoch under which the permission in the view holds: the fencing token of every effect
+    /// (L-28). `None` if it permits nothing, and of an actor whose permissions have no epoch.
+    fn epoch(&self, state: &Self::State) -> Option<u64> {
+        let _ = state;
+        None
+    }
+
     /// Asserts what must hold of one actor's state after every step, on its own.
     ///
     /// A failure is a bug of the protocol's code, never of its input: it panics, in release too.

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use comfy_table::CellAlignment;
 use serde_json::{Value, json};
 
+use super::exec::{self, ExecArgs};
 use super::paint::{Paint, Tone};
 use crate::config::{Config, Lease, Node};
 use crate::node::launch;
@@ -26,6 +27,8 @@ const RECONNECT: Duration = Duration::from_millis(500);
 /// The subcommands of `tenure lease`.
 #[derive(Debug, Subcommand)]
 pub enum LeaseCommand {
+    /// Run a host, and a command only while it holds the lease.
+    Exec(ExecArgs),
     /// Ask every node, and show who holds the lease.
     #[command(
         after_help = "Exit codes: 0 a host holds the lease; 1 none is known to, or the cluster \
@@ -118,6 +121,7 @@ pub struct GetArgs {
 /// Runs a subcommand; its exit codes are in its help.
 pub fn run(command: &LeaseCommand) -> ExitCode {
     let args = match command {
+        LeaseCommand::Exec(args) => return exec::run(args),
         LeaseCommand::Status(args) | LeaseCommand::Watch(args) | LeaseCommand::StepDown(args) => {
             args
         }
@@ -140,6 +144,7 @@ pub fn run(command: &LeaseCommand) -> ExitCode {
     };
     let cluster = Cluster { config: &config, lease, json: args.json };
     let done = match command {
+        LeaseCommand::Exec(_) => unreachable!("it has its own way"),
         LeaseCommand::Status(_) => return cluster.status(),
         LeaseCommand::Watch(_) => cluster.watch(),
         LeaseCommand::Handover(args) => cluster.end_term(Some(&args.to)),

@@ -13,9 +13,13 @@ use crate::config::{ConfigError, ConfigErrors};
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod exec;
+mod health;
 pub mod lease;
 pub mod node;
 pub mod paint;
+pub mod warden;
+pub mod watchdog;
 
 /// Lease election, written once: model-checked, and running over UDP.
 #[derive(Debug, Parser)]
@@ -42,6 +46,12 @@ pub enum Command {
     Lease(lease::LeaseCommand),
     /// Run one node of a cluster.
     Node(node::NodeArgs),
+    /// Become a command that dies with its warden: `tenure warden` starts it.
+    #[command(hide = true)]
+    Ward(warden::WardArgs),
+    /// Run a command until a deadline: `tenure lease exec` starts it.
+    #[command(hide = true)]
+    Warden(warden::WardenArgs),
 }
 
 /// Runs the command that the arguments name. Exit code 2 is a usage error, for every command.
@@ -52,6 +62,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
+        Command::Ward(args) => warden::become_command(&args),
+        Command::Warden(args) => warden::run(&args),
     }
 }
 

@@ -29,7 +29,8 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
 #[command(after_help = "When the node is ready, one line on standard output says so:\n\
     ready node=a address=127.0.0.1:7101 control=127.0.0.1:7201 incarnation=3\n\n\
     SIGTERM and SIGINT end the work of each lease that is held, release it, and then end the node; \
-    a second one ends it at once. The log goes to standard error; RUST_LOG says how much of it.\n\n\
+    a second one ends it at once. Under systemd it says when it is ready (Type=notify), and feeds the watchdog \
+    (WatchdogSec): a holder only after a committed renewal. The log goes to standard error; RUST_LOG says how much of it.\n\n\
     Exit codes: 0 ended by a signal; 1 the node could not start or could not go on, and one line on \
     standard error says why; 2 usage.")]
 pub struct NodeArgs {
@@ -42,17 +43,20 @@ pub struct NodeArgs {
     /// For tests: lets the control socket cut the node off from others and pause it.
     #[arg(long)]
     pub faults: bool,
+    /// Serve health and metrics at this address: /leader, /healthz, /readyz, /metrics.
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<std::net::SocketAddr>,
     /// Print the ready line and each change of a role as JSON, one object a line.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Runs the node to its end.
-pub fn run(args: &NodeArgs) -> ExitCode {
+/// Sends the log to standard error, as RUST_LOG says.
+pub(super) fn log_to_stderr() -> Result<(), ExitCode> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) => match EnvFilter::try_new(text) {
             Ok(filter) => filter,
-            Err(error) => return super::usage_error(format!("RUST_LOG: {error}")),
+            Err(error) => return Err(super::usage_error(format!("RUST_LOG: {error}"))),
         },
         Err(_) => EnvFilter::new("info"),
     };
@@ -64,6 +68,14 @@ pub fn run(args: &NodeArgs) -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal() && !is_unwanted)
         .with_target(false)
         .try_init();
+    Ok(())
+}
+
+/// Runs the node to its end.
+pub fn run(args: &NodeArgs) -> ExitCode {
+    if let Err(code) = log_to_stderr() {
+        return code;
+    }
     let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(errors) => return super::config_failure(&args.config, &errors),
@@ -113,13 +125,20 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
             }
         });
     }
+    let index = launch::leases_of(&config, &node).map(|lease| lease.index).collect();
+    if let Some(address) = args.http {
+        super::health::serve(address, &config, &node, &handle).await?;
+    }
+    tokio::spawn(super::health::feed_watchdog(Arc::clone(&handle), index));
     say_ready(args, &handle, node.control);
+    super::health::notify_ready();
     tokio::select! {
         exit = handle.ended() => return result_of(exit),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!(node = node.name, "told to end");
+    super::health::notify_stopping();
     tokio::select! {
         () = release(&config, &handle) => {}
         _ = terminate.recv() => tracing::warn!("told to end at once"),
@@ -128,7 +147,7 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
     result_of(handle.stop())
 }
 
-fn result_of(exit: Exit) -> Result<(), String> {
+pub(super) fn result_of(exit: Exit) -> Result<(), String> {
     match exit {
         Exit::Failed(error) => Err(error.to_string()),
         Exit::Hung => {
@@ -208,7 +227,7 @@ pub(super) fn role_name(role: Role) -> String {
 
 /// Ends the term of every lease that this node holds, and waits until each is released, or until it
 /// has taken too long: then the lease runs out by itself.
-async fn release(config: &Config, handle: &Arc<Handle<Member>>) {
+pub(super) async fn release(config: &Config, handle: &Arc<Handle<Member>>) {
     let mut all = tokio::task::JoinSet::new();
     for lease in &config.leases {
         let Some(mut views) = handle.views(lease.index) else { continue };

@@ -244,6 +244,13 @@ impl Machine for Member {
         }
     }
 
+    fn epoch(&self, state: &MemberState) -> Option<Epoch> {
+        match state {
+            MemberState::Host(state) => state.elector.phase.holding(),
+            _ => None,
+        }
+    }
+
     fn check(&self, _: Id, state: &MemberState) {
         if let MemberState::Host(state) = state {
             state.check();

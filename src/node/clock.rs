@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec,
@@ -14,25 +13,12 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub use crate::clock::BootInstant;
+use crate::clock::Clock;
+
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
-/// A point in time of this machine: nanoseconds since it was booted, suspension included.
-///
-/// It means nothing on another machine, or after the next boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BootInstant {
-    nanos: u64,
-}
-
 impl BootInstant {
-    /// Later than every instant that a machine sees: 584 years after its boot.
-    pub const NEVER: Self = Self { nanos: u64::MAX };
-
-    /// The instant this many nanoseconds after the machine's boot.
-    pub const fn from_nanos(nanos: u64) -> Self {
-        Self { nanos }
-    }
-
     /// Reads the clock.
     //= SPEC TIME-5
     pub fn now() -> Self {
@@ -40,35 +26,17 @@ impl BootInstant {
         // The clock counts from the boot, so neither part is ever negative.
         let secs = u64::try_from(now.tv_sec).unwrap_or(0);
         let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
-        Self { nanos: secs.saturating_mul(NANOS_PER_SEC).saturating_add(nanos) }
+        Self::from_nanos(secs.saturating_mul(NANOS_PER_SEC).saturating_add(nanos))
     }
+}
 
-    /// Nanoseconds since the machine's boot.
-    pub const fn as_nanos(self) -> u64 {
-        self.nanos
-    }
+/// The clock of this machine: `CLOCK_BOOTTIME`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BootClock;
 
-    /// The instant this much later, or `None` if it is beyond [`BootInstant::NEVER`].
-    pub fn checked_add(self, duration: Duration) -> Option<Self> {
-        let nanos = u64::try_from(duration.as_nanos()).ok()?;
-        Some(Self { nanos: self.nanos.checked_add(nanos)? })
-    }
-
-    /// The instant this much later, at the latest [`BootInstant::NEVER`]: a sum that wrapped would
-    /// be a deadline in the past.
-    #[must_use]
-    pub fn saturating_add(self, duration: Duration) -> Self {
-        self.checked_add(duration).unwrap_or(Self::NEVER)
-    }
-
-    /// How long ago `earlier` was, or `None` if it is later than `self`.
-    pub fn checked_duration_since(self, earlier: Self) -> Option<Duration> {
-        self.nanos.checked_sub(earlier.nanos).map(Duration::from_nanos)
-    }
-
-    /// How long ago `earlier` was; zero if it is later than `self`.
-    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
-        self.checked_duration_since(earlier).unwrap_or_default()
+impl Clock for BootClock {
+    fn now(&self) -> BootInstant {
+        BootInstant::now()
     }
 }
 
@@ -111,7 +79,7 @@ impl WakeUp {
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = at.map_or(zero, |at| {
             // Zero would disarm. The first nanosecond after boot is as long past.
-            let nanos = at.nanos.max(1);
+            let nanos = at.as_nanos().max(1);
             Timespec {
                 tv_sec: i64::try_from(nanos / NANOS_PER_SEC).unwrap_or(i64::MAX),
                 tv_nsec: (nanos % NANOS_PER_SEC) as _,
@@ -152,25 +120,12 @@ impl WakeUp {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-    }
-
-    #[test]
-    fn arithmetic_never_wraps() {
-        let late = BootInstant::from_nanos(u64::MAX - 1);
-        assert_eq!(late.checked_add(Duration::from_nanos(1)), Some(BootInstant::NEVER));
-        assert_eq!(late.checked_add(Duration::from_nanos(2)), None);
-        assert_eq!(late.saturating_add(Duration::MAX), BootInstant::NEVER);
-        let early = BootInstant::from_nanos(5);
-        assert_eq!(early.checked_duration_since(late), None);
-        assert_eq!(early.saturating_duration_since(late), Duration::ZERO);
-        assert_eq!(
-            early.saturating_duration_since(BootInstant::from_nanos(2)),
-            Duration::from_nanos(3)
-        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ use std::time::Duration;
 use stateright::actor::Actor;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::clock::BootInstant;
+use super::Guard;
+use super::clock::{BootClock, BootInstant};
 use super::counts::Counts;
 use super::runtime;
 use super::storage::StorageError;
@@ -373,9 +374,22 @@ pub struct Handle<A: Runnable> {
     shared: Arc<Shared>,
     told: mpsc::Sender<(u16, A::Msg)>,
     views: BTreeMap<u16, watch::Receiver<Option<Published<A::View>>>>,
+    guards: BTreeMap<u16, Arc<Guard>>,
     me: NodeId,
     address: SocketAddr,
     incarnation: u32,
+}
+
+/// Where the loop publishes what one actor lets the outside know.
+pub(super) struct Publisher<V> {
+    pub(super) view: watch::Sender<Option<Published<V>>>,
+    pub(super) guard: Arc<Guard>,
+}
+
+impl<V> Clone for Publisher<V> {
+    fn clone(&self) -> Self {
+        Self { view: self.view.clone(), guard: Arc::clone(&self.guard) }
+    }
 }
 
 /// What the loop reports when everything is open and nothing has been sent.
@@ -401,11 +415,14 @@ impl Node {
         let shared = Arc::new(Shared::new());
         let (told, inbox) = mpsc::channel(TOLD_MAX);
         let mut views = BTreeMap::new();
+        let mut guards = BTreeMap::new();
         let mut publishers = BTreeMap::new();
         for (lease, _) in &spec.actors {
             let (publisher, view) = watch::channel(None);
             views.insert(*lease, view);
-            if publishers.insert(*lease, publisher).is_some() {
+            let guard = Arc::new(Guard::new(BootClock));
+            guards.insert(*lease, Arc::clone(&guard));
+            if publishers.insert(*lease, Publisher { view: publisher, guard }).is_some() {
                 return Err(StartError::DuplicateLease(*lease));
             }
         }
@@ -425,7 +442,7 @@ impl Node {
         let Opened { address, incarnation } = opened
             .recv()
             .map_err(|_| StartError::System("the node's thread has ended".to_owned()))??;
-        Ok(Handle { shared, told, views, me, address, incarnation })
+        Ok(Handle { shared, told, views, guards, me, address, incarnation })
     }
 }
 
@@ -451,6 +468,15 @@ impl<A: Runnable> Handle<A> {
     /// ended, the last view stays with no deadline: it permits nothing.
     pub fn views(&self, lease: u16) -> Option<watch::Receiver<Option<Published<A::View>>>> {
         self.views.get(&lease).cloned()
+    }
+
+    /// The guard of this lease, for whoever acts under it; `None` if the node has no such actor.
+    ///
+    /// It is opened when everything that the term depends on is durable, and revoked in the very step
+    /// that ends the term. The stop hook counts as running until all work that the guard has admitted
+    /// has ended.
+    pub fn guard(&self, lease: u16) -> Option<Arc<Guard>> {
+        self.guards.get(&lease).cloned()
     }
 
     /// Delivers a message to the actor of this lease, from its own node. It does not block.

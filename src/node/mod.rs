@@ -8,17 +8,29 @@
 #![allow(clippy::disallowed_methods, reason = "the runtime is where clocks and randomness belong")]
 
 pub mod clock;
+#[cfg(feature = "node")]
 pub mod control;
+#[cfg(feature = "node")]
 mod counts;
+#[cfg(feature = "node")]
 mod handle;
+#[cfg(feature = "node")]
 pub mod launch;
+#[cfg(feature = "node")]
 pub mod restore;
+#[cfg(feature = "node")]
 mod runtime;
+#[cfg(feature = "node")]
 pub mod storage;
 pub mod timers;
 
+#[cfg(feature = "node")]
 pub use counts::Counts;
+#[cfg(feature = "node")]
 pub use handle::{
     Bind, Direction, Exit, HandBack, Handle, Hooks, Node, NodeError, Published, Runnable, Spec,
     StartError, TellError,
 };
+
+/// The guard of one lease on this machine's clock.
+pub type Guard = crate::guard::LeaseGuard<clock::BootClock>;

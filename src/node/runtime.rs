@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -31,11 +32,14 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock::{BootInstant, WakeUp};
 use super::handle::{
-    Bind, Exit, HandBack, Hooks, NodeError, Opened, Published, Runnable, Shared, Spec, StartError,
+    Bind, Exit, HandBack, Hooks, NodeError, Opened, Published, Publisher, Runnable, Shared, Spec,
+    StartError,
 };
 use super::storage::{Committer, Progress, Row, Store};
 use super::timers::Timers;
-use crate::lease::record::NodeId;
+use crate::gate::EPOCH_MAX;
+use crate::guard::Refused;
+use crate::lease::record::{Epoch, NodeId};
 use crate::step::{Effect, Input, InputOf, step};
 use crate::wire::{self, DATAGRAM_MAX, DecodeError, Header, Headers, Seal};
 
@@ -57,8 +61,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
 /// The views of a node's actors, from the side that publishes them.
-type Publishers<A> =
-    BTreeMap<u16, watch::Sender<Option<Published<<A as crate::step::Machine>::View>>>>;
+type Publishers<A> = BTreeMap<u16, Publisher<<A as crate::step::Machine>::View>>;
 
 /// Runs a node to its end. Everything that it opens is closed when this returns.
 pub(super) fn run<A: Runnable>(
@@ -97,7 +100,8 @@ pub(super) fn run<A: Runnable>(
     }))
     .unwrap_or_else(|panic| Exit::Failed(NodeError::Broken(panic_text(&*panic))));
     // A node that has ended permits nothing, whatever it last said.
-    for view in last_views {
+    for Publisher { view, guard } in last_views {
+        guard.revoke(EPOCH_MAX);
         view.send_if_modified(|shown| shown.as_mut().is_some_and(|shown| shorten(shown, None)));
     }
     if let Exit::Failed(error) = &exit {
@@ -127,7 +131,8 @@ fn shorten<V>(published: &mut Published<V>, deadline: Option<BootInstant>) -> bo
 
 /// Something that may not be seen before a save is durable.
 enum Held<A: Runnable> {
-    Publish(Published<A::View>),
+    /// A view, and the epoch of what it permits.
+    Publish(Published<A::View>, Option<Epoch>),
     Datagram(NodeId, Vec<u8>),
     HandBack(A::Msg),
 }
@@ -147,7 +152,9 @@ struct Slot<A: Runnable> {
     held_sends: usize,
     /// The last view that was wanted, published or held.
     wanted: Option<Published<A::View>>,
-    publisher: watch::Sender<Option<Published<A::View>>>,
+    /// The epoch of what that one permits.
+    term: Option<Epoch>,
+    publisher: Publisher<A::View>,
     /// The alternatives of choices that are not made yet, by key.
     choices: BTreeMap<String, Vec<A::Random>>,
 }
@@ -269,6 +276,7 @@ fn open<'a, A: Runnable>(
             held: VecDeque::new(),
             held_sends: 0,
             wanted: None,
+            term: None,
             publisher: publishers.remove(&lease).expect("each lease has a publisher"),
             choices: BTreeMap::new(),
         });
@@ -516,12 +524,13 @@ impl<A: Runnable> Loop<'_, A> {
         let deadline =
             slot.actor.deadline(&state).and_then(|timer| self.timers.deadline(&(index, timer)));
         let published = Published { view: slot.actor.view(id, &state), deadline };
+        let term = slot.actor.epoch(&state);
         slot.state = Some(state);
         self.shared.count(|counts| counts.steps += 1);
         // The view goes before the sends: a release must not be seen by another node while this
         // one's readers still see the lease.
         if self.slots[index].wanted.as_ref() != Some(&published) {
-            self.want(index, published);
+            self.want(index, published, term);
         }
         for (to, msg) in sends {
             self.send(index, to, msg);
@@ -534,18 +543,24 @@ impl<A: Runnable> Loop<'_, A> {
     /// act on one that the actor has given up, so neither the view that is shown nor any that is
     /// still to be shown may permit more than the newest one does.
     //= SPEC TIME-11
-    fn want(&mut self, index: usize, published: Published<A::View>) {
+    //= SPEC GUARD-8
+    fn want(&mut self, index: usize, published: Published<A::View>, term: Option<Epoch>) {
         let slot = &mut self.slots[index];
         let deadline = published.deadline;
+        let last = std::mem::replace(&mut slot.term, term);
+        if let Some(ended) = last.filter(|_| last != term) {
+            slot.publisher.guard.revoke(ended);
+        }
         slot.publisher
+            .view
             .send_if_modified(|shown| shown.as_mut().is_some_and(|shown| shorten(shown, deadline)));
         for (_, held) in &mut slot.held {
-            if let Held::Publish(held) = held {
+            if let Held::Publish(held, _) = held {
                 shorten(held, deadline);
             }
         }
         slot.wanted = Some(published.clone());
-        self.emit(index, Held::Publish(published));
+        self.emit(index, Held::Publish(published, term));
     }
 
     fn send(&mut self, index: usize, to: Id, msg: A::Msg) {
@@ -583,16 +598,16 @@ impl<A: Runnable> Loop<'_, A> {
             self.let_out(index, what);
             return;
         }
-        if !matches!(what, Held::Publish(_)) {
+        if !matches!(what, Held::Publish(..)) {
             if slot.held_sends >= HELD_MAX {
                 let oldest =
-                    slot.held.iter().position(|(_, held)| !matches!(held, Held::Publish(_)));
+                    slot.held.iter().position(|(_, held)| !matches!(held, Held::Publish(..)));
                 slot.held.remove(oldest.expect("the count of held sends is right"));
                 self.shared.count(|counts| counts.dropped_overflow += 1);
             } else {
                 slot.held_sends += 1;
             }
-        } else if let Some((after, Held::Publish(_))) = slot.held.back()
+        } else if let Some((after, Held::Publish(..))) = slot.held.back()
             && *after == slot.last_save
         {
             // Nobody could ever see the one before.
@@ -603,8 +618,11 @@ impl<A: Runnable> Loop<'_, A> {
 
     fn let_out(&mut self, index: usize, what: Held<A>) {
         match what {
-            Held::Publish(published) => {
-                self.slots[index].publisher.send_replace(Some(published));
+            Held::Publish(published, term) => {
+                if let (Some(epoch), Some(deadline)) = (term, published.deadline) {
+                    self.permit(index, epoch, deadline);
+                }
+                self.slots[index].publisher.view.send_replace(Some(published));
             }
             Held::Datagram(to, datagram) => self.transmit(to, datagram),
             Held::HandBack(msg) => self.hand_back(index, msg),
@@ -634,7 +652,7 @@ impl<A: Runnable> Loop<'_, A> {
             {
                 let slot = &mut self.slots[index];
                 let Some((_, what)) = slot.held.pop_front() else { break };
-                if !matches!(what, Held::Publish(_)) {
+                if !matches!(what, Held::Publish(..)) {
                     slot.held_sends -= 1;
                 }
                 self.let_out(index, what);
@@ -673,12 +691,26 @@ impl<A: Runnable> Loop<'_, A> {
         }
     }
 
+    /// Tells the guard of a term, or of its renewal. One that has ended meanwhile it does not take.
+    fn permit(&self, index: usize, epoch: Epoch, deadline: BootInstant) {
+        let Slot { lease, publisher, .. } = &self.slots[index];
+        let guard = &publisher.guard;
+        let refused = match guard.extend(epoch, deadline) {
+            Err(Refused::Ended(_)) => guard.open(epoch, deadline).err(),
+            _ => None,
+        };
+        if let Some(refused) = refused.filter(|refused| !matches!(refused, Refused::Ended(_))) {
+            tracing::error!(node = self.me.0, lease, %refused, "the guard does not take the term");
+        }
+    }
+
     fn hand_back(&mut self, index: usize, msg: A::Msg) {
         if self.handed.len() + self.later.len() >= HANDED_MAX {
             self.shared.count(|counts| counts.dropped_handed_back += 1);
             return;
         }
-        match self.hooks.local(self.slots[index].lease, &msg) {
+        let hook = self.hooks.local(self.slots[index].lease, &msg);
+        match self.drained(index, hook) {
             HandBack::Now => self.handed.push_back((index, msg)),
             HandBack::After(delay) => {
                 let key = self.keep_for_later(index, msg);
@@ -694,6 +726,26 @@ impl<A: Runnable> Loop<'_, A> {
                 });
             }
         }
+    }
+
+    /// Adds to the end of the stop hook that no work which the guard has admitted is running.
+    //= SPEC GUARD-9
+    fn drained(&self, index: usize, hook: HandBack) -> HandBack {
+        let guard = &self.slots[index].publisher.guard;
+        // While a term lasts, its work is nobody's concern here.
+        if guard.term().is_some() || guard.gate().admitted() == 0 {
+            return hook;
+        }
+        let guard = Arc::clone(guard);
+        HandBack::When(Box::pin(async move {
+            match hook {
+                HandBack::Now => {}
+                // Its clock stands still while the machine sleeps: it comes late then, never early.
+                HandBack::After(delay) => tokio::time::sleep(delay).await,
+                HandBack::When(done) => done.await,
+            }
+            guard.gate().closed(guard.gate().epoch()).await;
+        }))
     }
 
     fn keep_for_later(&mut self, index: usize, msg: A::Msg) -> u64 {

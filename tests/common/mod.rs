@@ -103,11 +103,13 @@ pub struct Toy {
     pub handler: Handler,
     /// The timer that bounds its permission.
     pub permission: Option<&'static str>,
+    /// The epoch of that permission, by the state.
+    pub epoch: fn(&u64) -> Option<u64>,
 }
 
 impl Toy {
     pub fn new(handler: Handler) -> Self {
-        Self { log: Log::default(), handler, permission: None }
+        Self { log: Log::default(), handler, permission: None, epoch: |_| None }
     }
 
     fn on(&self, state: &mut u64, event: Event, o: &mut Out<Self>) {
@@ -159,6 +161,10 @@ impl Machine for Toy {
 
     fn deadline(&self, _: &u64) -> Option<&'static str> {
         self.permission
+    }
+
+    fn epoch(&self, state: &u64) -> Option<u64> {
+        (self.epoch)(state)
     }
 
     fn check(&self, _: Id, state: &u64) {

@@ -1,0 +1,299 @@
+//! `tenure lease exec`: runs one host, and a command only while it holds the lease.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::warden::{KILL_TAKES, code_of};
+use super::watchdog::{Watchdog, WatchdogMode};
+use crate::clock::BootInstant;
+use crate::config::{Config, Lease, Role};
+use crate::lease::msg::Msg;
+use crate::lease::record::Epoch;
+use crate::node::control::Control;
+use crate::node::{Guard, HandBack, Node, launch};
+
+/// The arguments of `tenure lease exec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The command runs in a process group of its own, with TENURE_EPOCH and TENURE_LEASE in its \
+    environment, each time that this host comes to hold the lease. When the term ends, it gets SIGTERM, and \
+    SIGKILL before S (`hook` in the timing) has passed; also if this process is killed or stopped meanwhile. \
+    A process that leaves the group is not ended. \
+    Only when it has ended is the lease given back.\n\n\
+    When the command ends by itself, the lease is released and its exit code passed through (128 and the \
+    signal's number if a signal ended it). SIGTERM and SIGINT end the command, release the lease, and pass \
+    the command's exit code through; 0 if it did not run.\n\n\
+    Exit codes: the command's; 1 the host could not start or could not go on; 2 usage."
+)]
+pub struct ExecArgs {
+    /// The cluster file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The host's name in the cluster file. No other process may run it.
+    #[arg(long, value_name = "NAME")]
+    pub id: String,
+    /// The lease; not needed if the host has only one.
+    #[arg(long, value_name = "NAME")]
+    pub lease: Option<String>,
+    /// Whether a watchdog device resets the machine if renewals stop while the command runs.
+    #[arg(long, value_name = "MODE", default_value = "off")]
+    pub watchdog: WatchdogMode,
+    /// The watchdog device; its time-out must be shorter than L - G.
+    #[arg(long, value_name = "DEVICE", default_value = "/dev/watchdog")]
+    pub watchdog_device: PathBuf,
+    /// For tests: lets the control socket cut the host off from others and pause it.
+    #[arg(long)]
+    pub faults: bool,
+    /// Serve health and metrics at this address: /leader, /healthz, /readyz, /metrics.
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<std::net::SocketAddr>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// Runs the host until the command has ended by itself, or a signal ends it.
+pub fn run(args: &ExecArgs) -> ExitCode {
+    if let Err(code) = super::node::log_to_stderr() {
+        return code;
+    }
+    let config = match Config::load(&args.config) {
+        Ok(config) => Arc::new(config),
+        Err(errors) => return super::config_failure(&args.config, &errors),
+    };
+    let lease = match lease_of(args, &config) {
+        Ok(lease) => lease.clone(),
+        Err(error) => return super::usage_error(error),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return super::failure(error),
+    };
+    match runtime.block_on(serve(args, &config, &lease)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => super::failure(error),
+    }
+}
+
+fn lease_of<'a>(args: &ExecArgs, config: &'a Config) -> Result<&'a Lease, String> {
+    let Some(node) = config.node(&args.id) else {
+        return Err(format!("{:?} is not a node of this cluster", args.id));
+    };
+    if node.role != Role::Host {
+        return Err(format!("{:?} is no host, so it never holds a lease", args.id));
+    }
+    let mut leases = launch::leases_of(config, node);
+    let lease = match &args.lease {
+        Some(name) => leases.find(|lease| lease.name == *name),
+        None => leases.next().filter(|_| leases.next().is_none()),
+    };
+    lease.ok_or_else(|| format!("name one lease of {:?} with --lease", args.id))
+}
+
+/// The command of one term, under its warden.
+struct Work {
+    epoch: Epoch,
+    warden: Child,
+    stdin: Option<ChildStdin>,
+    until: BootInstant,
+    /// Armed before the command starts.
+    watchdog: Option<Watchdog>,
+    /// Who waits for its end.
+    stopping: Vec<oneshot::Sender<()>>,
+}
+
+impl Work {
+    fn begin(
+        args: &ExecArgs,
+        lease: &Lease,
+        epoch: Epoch,
+        until: BootInstant,
+    ) -> Result<Self, String> {
+        let grace = lease.timing.hook.saturating_sub(KILL_TAKES);
+        let longest = lease.timing.lease.saturating_sub(lease.timing.give_up);
+        let watchdog = Watchdog::arm(&args.watchdog_device, args.watchdog, longest)?;
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut warden = Command::new(program)
+            .args(["warden", "--until", &until.as_nanos().to_string()])
+            .args(["--grace", &grace.as_nanos().to_string(), "--"])
+            .args(&args.command)
+            .env("TENURE_EPOCH", epoch.to_string())
+            .env("TENURE_LEASE", &lease.name)
+            .stdin(Stdio::piped())
+            // A terminal's interrupt is for this process alone.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("the command's warden does not start ({error})"))?;
+        let stdin = warden.stdin.take();
+        Ok(Self { epoch, warden, stdin, until, watchdog, stopping: Vec::new() })
+    }
+
+    async fn say(&mut self, line: String) {
+        // A warden that is gone has ended the command, and is noticed by its end.
+        if let Some(stdin) = &mut self.stdin {
+            let _ = stdin.write_all(line.as_bytes()).await;
+        }
+    }
+
+    /// The command has ended; unless its warden was killed, and nobody knows.
+    fn disarm(&mut self, status: ExitStatus) {
+        if let Some(watchdog) = self.watchdog.take().filter(|_| status.code().is_some()) {
+            watchdog.disarm();
+        }
+    }
+
+    async fn extend(&mut self, until: BootInstant) {
+        if until > self.until {
+            self.until = until;
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.feed();
+            }
+            self.say(format!("until {}\n", until.as_nanos())).await;
+        }
+    }
+}
+
+async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u8, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
+    if lease.timing.hook <= KILL_TAKES {
+        return Err(format!("hook is {:?}: to end a command takes more", lease.timing.hook));
+    }
+    let mut spec = launch::spec(config, &args.id).map_err(|error| text(&error))?;
+    let (ask_to_stop, mut stops) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
+    let index = lease.index;
+    spec.hooks = Box::new(move |of: u16, msg: &Msg| match msg {
+        Msg::Stopped { .. } if of == index => {
+            let (done, is_done) = oneshot::channel();
+            let _ = ask_to_stop.send(done);
+            HandBack::When(Box::pin(async move {
+                if is_done.await.is_err() {
+                    // Nobody knows whether the command has ended.
+                    std::future::pending::<()>().await;
+                }
+            }))
+        }
+        _ => HandBack::Now,
+    });
+    let node = config.node(&args.id).expect("it has a spec");
+    let listener = match node.control {
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .map_err(|error| format!("cannot bind the control address {address} ({error})"))?,
+        ),
+        None => None,
+    };
+    let handle = Arc::new(Node::start(spec).map_err(|error| text(&error))?);
+    if let Some(listener) = listener {
+        let control = Control::new(Arc::clone(&handle), Arc::clone(config), args.faults);
+        tokio::spawn(async move {
+            if let Err(error) = control.serve(listener).await {
+                tracing::error!(%error, "there is no control socket");
+            }
+        });
+    }
+    if let Some(address) = args.http {
+        super::health::serve(address, config, node, &handle).await?;
+    }
+    tokio::spawn(super::health::feed_watchdog(Arc::clone(&handle), vec![index]));
+    super::health::notify_ready();
+    let guard: Arc<Guard> = handle.guard(index).expect("the host has an actor for it");
+    let mut views = handle.views(index).expect("the host has an actor for it");
+    let mut work: Option<Work> = None;
+    // The exit code, once the end is decided; and when everything is given back.
+    let mut code: Option<u8> = None;
+    let mut released = None;
+    loop {
+        if code.is_some() && released.is_none() {
+            let (config, handle) = (Arc::clone(config), Arc::clone(&handle));
+            released = Some(tokio::spawn(async move {
+                super::node::release(&config, &handle).await;
+            }));
+        }
+        let term = guard.term();
+        match (&mut work, term) {
+            (Some(work), Some((epoch, until))) if work.epoch == epoch => work.extend(until).await,
+            (None, Some((epoch, until))) if code.is_none() => {
+                match Work::begin(args, lease, epoch, until) {
+                    Ok(begun) => work = Some(begun),
+                    Err(error) => {
+                        tracing::error!(error);
+                        code = Some(1);
+                        continue;
+                    }
+                }
+            }
+            _ => {}
+        }
+        let warden = async {
+            match &mut work {
+                Some(work) => work.warden.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        let given_back = async {
+            match &mut released {
+                Some(task) => {
+                    let _ = task.await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(done) = stops.recv() => match &mut work {
+                Some(work) => {
+                    work.stopping.push(done);
+                    work.say("stop\n".to_owned()).await;
+                }
+                None => { let _ = done.send(()); }
+            },
+            ended = warden => {
+                let status = ended.map_err(|error| text(&error))?;
+                let mut ended = work.take().expect("a warden has ended");
+                ended.disarm(status);
+                tracing::info!(lease = lease.name, epoch = ended.epoch, %status, "the command has ended");
+                let by_itself = ended.stopping.is_empty() && guard.permit(Duration::ZERO).is_ok();
+                for done in ended.stopping {
+                    let _ = done.send(());
+                }
+                if by_itself || code.is_some() {
+                    code = Some(code_of(status));
+                }
+            },
+            () = given_back => break,
+            exit = handle.ended() => {
+                // The warden hears the end of the file, and ends the command.
+                if let Some(mut work) = work.take() {
+                    drop(work.stdin.take());
+                    if let Ok(status) = work.warden.wait().await {
+                        work.disarm(status);
+                    }
+                }
+                return super::node::result_of(exit).map(|()| code.unwrap_or(1));
+            }
+            _ = terminate.recv() => code = code.or(Some(0)),
+            _ = interrupt.recv() => code = code.or(Some(0)),
+            changed = views.changed() => if changed.is_err() { continue },
+        }
+    }
+    // The lease may have run out instead of being released, with the command still ending.
+    if let Some(mut work) = work.take() {
+        drop(work.stdin.take());
+        let status = work.warden.wait().await.map_err(|error| text(&error))?;
+        work.disarm(status);
+        code = Some(code_of(status));
+    }
+    super::node::result_of(handle.stop())?;
+    Ok(code.unwrap_or(0))
+}

@@ -1,0 +1,511 @@
+//! The thread that drives an elector.
+//!
+//! The protocol is the actor of [`crate::lease::elector`], and [`step`] calls it: what is here is what the
+//! model takes for granted of a host's surroundings. The thread runs nothing of the user's: the store, the
+//! hooks and the courier run on the user's runtime and answer through a channel, so whatever they do, the
+//! timers of this thread go off in time (L-7).
+//!
+//! The order of things is that of a node: due timers before every input, each at most once; the time is read
+//! when the input is in hand, and before anything of its step is sent; a term that has ended is ended in the
+//! guard before anything of that step leaves.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use stateright::actor::Id;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::hook::Hook;
+use super::sentry::Watched;
+use super::stats::Stats;
+use super::store::{CasOutcome, LeaseStore};
+use super::term::{HandOverError, LeaderView, Term};
+use super::{Consent, Courier};
+use crate::clock::BootInstant;
+use crate::guard::Refused;
+use crate::lease::elector::Phase;
+use crate::lease::host::HostStorage;
+use crate::lease::msg::Msg;
+use crate::lease::record::{Epoch, Expect, NodeId, Record};
+use crate::lease::{Member, MemberState, Storage, Timer, View};
+use crate::node::Guard;
+use crate::node::clock::WakeUp;
+use crate::node::timers::Timers;
+use crate::step::{Effect, Input, Machine as _, step};
+
+/// What the driver is told.
+pub(super) enum Command {
+    /// The store or another host says something.
+    Deliver(NodeId, Msg),
+    /// End this term and free the record.
+    StepDown { epoch: Epoch, done: oneshot::Sender<()> },
+    /// End this term for another host.
+    HandOver { epoch: Epoch, target: NodeId, done: oneshot::Sender<Result<(), HandOverError>> },
+    /// The leadership was dropped: this life of the host is over.
+    Abandon { epoch: Epoch },
+    /// Somebody else has ended the term in the guard: the deadline thread.
+    Expired { epoch: Epoch },
+    /// Nothing of this term runs any more.
+    Stopped { epoch: Epoch },
+    /// Give the lease back, and end.
+    Shutdown,
+}
+
+/// Where the driver shows what it does.
+#[derive(Clone)]
+pub(super) struct Shown {
+    pub(super) view: watch::Sender<LeaderView>,
+    pub(super) term: watch::Sender<Option<Arc<Term>>>,
+    pub(super) watched: watch::Sender<Watched>,
+}
+
+/// What a driver is made of.
+pub(super) struct Parts<S> {
+    pub(super) lease: Arc<str>,
+    pub(super) me: NodeId,
+    pub(super) store_id: NodeId,
+    pub(super) actor: Member,
+    pub(super) store: Arc<S>,
+    pub(super) hooks: Arc<Vec<Hook>>,
+    pub(super) courier: Option<Arc<dyn Courier>>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) stop_within: Duration,
+    pub(super) alive_within: Option<Duration>,
+    pub(super) once: bool,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) commands: mpsc::WeakUnboundedSender<Command>,
+    pub(super) shown: Shown,
+    pub(super) stats: Arc<Stats>,
+}
+
+pub(super) struct Driver<S> {
+    parts: Parts<S>,
+    state: Option<MemberState>,
+    timers: Timers<Timer>,
+    /// The term that the guard was told of last, until it has ended.
+    term: Option<Arc<Term>>,
+    /// Who waits for the end of a term to be complete.
+    releases: Vec<(Epoch, oneshot::Sender<()>)>,
+    hand_overs: Vec<(Epoch, oneshot::Sender<Result<(), HandOverError>>)>,
+    /// When each request was sent, for the figures.
+    sent: BTreeMap<u64, BootInstant>,
+    is_ending: bool,
+    had_a_term: bool,
+}
+
+impl<S: LeaseStore> Driver<S> {
+    pub(super) fn new(parts: Parts<S>) -> Self {
+        Self {
+            parts,
+            state: None,
+            timers: Timers::new(),
+            term: None,
+            releases: Vec::new(),
+            hand_overs: Vec::new(),
+            sent: BTreeMap::new(),
+            is_ending: false,
+            had_a_term: false,
+        }
+    }
+
+    /// Runs until it is shut down or nobody commands it any more.
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        let mut wake_up = match WakeUp::new() {
+            Ok(wake_up) => wake_up,
+            Err(error) => {
+                tracing::error!(%error, "no timer for the elector");
+                return;
+            }
+        };
+        self.begin();
+        while !self.is_over() {
+            self.fire_due();
+            if let Err(error) = wake_up.set(self.timers.next_deadline()) {
+                tracing::error!(%error, "no timer for the elector");
+                break;
+            }
+            tokio::select! {
+                biased;
+                expired = wake_up.expired() => if let Err(error) = expired {
+                    tracing::error!(%error, "no timer for the elector");
+                    break;
+                },
+                command = inbox.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => break,
+                },
+            }
+        }
+        // Nobody holds a leadership any more, but hooks still have to run.
+        let epoch = self.term.as_ref().map(|term| term.epoch);
+        self.end_term();
+        if let Some(epoch) = epoch {
+            self.stop(epoch);
+        }
+        let unknown = LeaderView::UNKNOWN;
+        self.parts.shown.view.send_replace(unknown);
+    }
+
+    fn is_over(&self) -> bool {
+        let is_done = self.is_ending || self.parts.once && self.had_a_term;
+        is_done && matches!(self.phase(), Some(Phase::Watching { .. } | Phase::Acquiring))
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        match &self.state {
+            Some(MemberState::Host(state)) => Some(state.elector.phase),
+            _ => None,
+        }
+    }
+
+    /// A new life, under a name that no life ever had: 63 random bits in place of a counter on disk.
+    fn begin(&mut self) {
+        self.timers = Timers::new();
+        self.state = None;
+        self.sent.clear();
+        let incarnation = rand::random::<u64>() >> 1;
+        let saved = HostStorage { incarnation, resumed: None, table: None };
+        self.take_step(Input::Start(Some(Storage::Host(saved))), BootInstant::now());
+    }
+
+    fn obey(&mut self, command: Command) {
+        // The input is in hand; and nothing has been sent for it.
+        let now = self.fire_due();
+        let to_myself = |msg| Input::Deliver { src: Id::from(self.parts.me), msg };
+        match command {
+            Command::Deliver(src, msg) => {
+                self.count_answer(&msg);
+                self.take_step(Input::Deliver { src: src.into(), msg }, now);
+            }
+            Command::StepDown { epoch, done } => {
+                self.releases.push((epoch, done));
+                self.take_step(to_myself(Msg::StepDown { epoch }), now);
+            }
+            Command::HandOver { epoch, target, done } => {
+                if self.parts.courier.is_none() {
+                    let _ = done.send(Err(HandOverError::NoCourier));
+                    return;
+                }
+                let held = self.phase().and_then(Phase::holding) == Some(epoch);
+                self.take_step(to_myself(Msg::HandOver { target, epoch }), now);
+                if !held {
+                    let _ = done.send(Err(HandOverError::TermOver));
+                } else if self.phase().and_then(Phase::holding) == Some(epoch) {
+                    let _ = done.send(Err(HandOverError::NotACandidate(target)));
+                } else {
+                    self.hand_overs.push((epoch, done));
+                    self.answer();
+                }
+            }
+            Command::Abandon { epoch } => {
+                if self.phase().and_then(Phase::holding) == Some(epoch) {
+                    // The host crashes, as far as the protocol is concerned: its record stands until L has
+                    // passed, also for its own next life.
+                    self.parts.stats.transition("abandoned");
+                    self.end_term();
+                    self.stop(epoch);
+                    self.begin();
+                }
+            }
+            Command::Expired { epoch } => {
+                self.take_step(to_myself(Msg::StepDown { epoch }), now);
+            }
+            Command::Stopped { epoch } => self.take_step(to_myself(Msg::Stopped { epoch }), now),
+            Command::Shutdown => {
+                self.is_ending = true;
+                if let Some(epoch) = self.phase().and_then(Phase::holding) {
+                    self.take_step(to_myself(Msg::StepDown { epoch }), now);
+                }
+            }
+        }
+    }
+
+    /// Fires what is due, and gives a time at which nothing was.
+    fn fire_due(&mut self) -> BootInstant {
+        let pass = self.timers.pass();
+        loop {
+            let now = BootInstant::now();
+            let Some(timer) = self.timers.fire(now, pass) else { return now };
+            let input = match (timer, self.phase().and_then(Phase::holding)) {
+                (Timer::Attempt, Some(epoch)) if !self.is_alive(now) => {
+                    tracing::warn!(
+                        lease = &*self.parts.lease,
+                        epoch,
+                        "the work gives no sign of life"
+                    );
+                    self.parts.stats.transition("not_alive");
+                    let msg = Msg::StepDown { epoch };
+                    Input::Deliver { src: Id::from(self.parts.me), msg }
+                }
+                (Timer::Hold(_), Some(_)) => {
+                    let input = Input::Fire(timer);
+                    self.take_step(input, now);
+                    if self.phase().and_then(Phase::holding).is_none() {
+                        self.parts.stats.self_fence();
+                    }
+                    continue;
+                }
+                _ => Input::Fire(timer),
+            };
+            self.take_step(input, now);
+        }
+    }
+
+    /// Whether the work has given a sign of life within the time that it may be silent (L-36).
+    //= SPEC GUARD-12
+    fn is_alive(&self, now: BootInstant) -> bool {
+        let (Some(within), Some(term)) = (self.parts.alive_within, &self.term) else { return true };
+        let last = BootInstant::from_nanos(term.alive.load(Ordering::Relaxed));
+        now.saturating_duration_since(last) <= within
+    }
+
+    /// The only caller of [`step`].
+    fn take_step(&mut self, input: Input<Msg, Timer, (), Storage>, now: BootInstant) {
+        let id = Id::from(self.parts.me);
+        let (state, effects) = step(&self.parts.actor, id, self.state.take(), input);
+        let mut sends = Vec::new();
+        for effect in effects {
+            match effect {
+                // All that a host without a table saves is its incarnation, and that is never used again.
+                Effect::Save(_) => {}
+                Effect::Send(to, msg) => sends.push((NodeId::from(to), msg)),
+                Effect::SetTimer(timer, range) => {
+                    self.timers.arm(timer, range.start, range.end, now, &mut rand::rng());
+                }
+                Effect::CancelTimer(timer) => {
+                    self.timers.cancel(&timer);
+                }
+                Effect::Choose(..) => unreachable!("an elector chooses nothing"),
+            }
+        }
+        let epoch = self.parts.actor.epoch(&state);
+        let deadline =
+            self.parts.actor.deadline(&state).and_then(|timer| self.timers.deadline(&timer));
+        let view = self.parts.actor.view(id, &state);
+        self.state = Some(state);
+        // Before anything is sent: what a message says must not be ahead of what this process permits.
+        self.show(epoch, deadline, &view);
+        for (to, msg) in sends {
+            self.send(to, msg, now);
+        }
+        self.answer();
+    }
+
+    /// Tells the guard and everybody who looks.
+    fn show(&mut self, epoch: Option<Epoch>, deadline: Option<BootInstant>, view: &View) {
+        if self.term.as_ref().map(|term| term.epoch) != epoch {
+            self.end_term();
+        }
+        if let (Some(epoch), Some(deadline)) = (epoch, deadline) {
+            self.permit(epoch, deadline);
+        }
+        let View::Host(view) = view else { unreachable!("the actor is a host") };
+        let shown = LeaderView {
+            role: view.role,
+            leader: view.holder,
+            epoch: view.epoch.or(view.seen_epoch),
+            deadline: self.term.as_ref().and(deadline),
+        };
+        self.parts.shown.view.send_if_modified(|last| {
+            let is_new = *last != shown;
+            *last = shown;
+            is_new
+        });
+        // After the view: whoever is given the leadership finds it there.
+        self.parts.shown.term.send_if_modified(|last| {
+            let is_new =
+                last.as_ref().map(|last| last.epoch) != self.term.as_ref().map(|term| term.epoch);
+            last.clone_from(&self.term);
+            is_new
+        });
+    }
+
+    fn permit(&mut self, epoch: Epoch, deadline: BootInstant) {
+        let guard = &self.parts.guard;
+        let refused = match &self.term {
+            Some(_) => guard.extend(epoch, deadline).err(),
+            None => match guard.open(epoch, deadline) {
+                Ok(()) => {
+                    let term = Arc::new(Term {
+                        epoch,
+                        token: CancellationToken::new(),
+                        guard: Arc::clone(guard),
+                        alive: AtomicU64::new(BootInstant::now().as_nanos()),
+                    });
+                    self.had_a_term = true;
+                    self.parts.stats.transition("acquired");
+                    self.term = Some(Arc::clone(&term));
+                    self.parts.shown.watched.send_modify(|watched| watched.begin(&term));
+                    None
+                }
+                Err(refused) => Some(refused),
+            },
+        };
+        match refused {
+            None | Some(Refused::NotLater) => {}
+            // Ended behind the elector's back, or not to be had: then the elector gives it up too.
+            Some(refused) => {
+                tracing::warn!(lease = &*self.parts.lease, epoch, %refused, "the term is given up");
+                tell(&self.parts.commands, Command::Expired { epoch });
+            }
+        }
+    }
+
+    /// Ends the term in this process: nothing is permitted from here on, and its token is cancelled.
+    fn end_term(&mut self) {
+        let Some(term) = self.term.take() else { return };
+        term.guard.revoke(term.epoch);
+        term.token.cancel();
+        self.parts.shown.term.send_replace(None);
+        self.parts.stats.transition("ended");
+    }
+
+    fn send(&mut self, to: NodeId, msg: Msg, now: BootInstant) {
+        match msg {
+            Msg::Stopped { epoch } if to == self.parts.me => self.stop(epoch),
+            Msg::Read { nonce } if to == self.parts.store_id => {
+                let (store, lease) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.lease));
+                self.ask(async move {
+                    match store.read(&lease).await {
+                        Ok(record) => {
+                            let record = record.unwrap_or_else(Record::absent);
+                            Some(Msg::ReadOk { nonce, record })
+                        }
+                        Err(error) => {
+                            tracing::warn!(lease = &*lease, %error, "it is read again");
+                            None
+                        }
+                    }
+                });
+            }
+            Msg::Write { nonce, expect: Expect::Version(version), claim }
+                if to == self.parts.store_id =>
+            {
+                self.note_sent(nonce.n, now);
+                let (store, lease) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.lease));
+                let stats = Arc::clone(&self.parts.stats);
+                self.ask(async move {
+                    let record = Record { version: version.checked_add(1)?, nonce, claim };
+                    match store.cas(&lease, version, record.clone()).await {
+                        CasOutcome::Committed => Some(Msg::Written { nonce, record }),
+                        CasOutcome::Conflict(record) => {
+                            let record = record.unwrap_or_else(Record::absent);
+                            Some(Msg::Conflict { nonce, record })
+                        }
+                        // The protocol asks again, and finds its own write if it has landed (L-19, L-21).
+                        CasOutcome::Unknown => {
+                            stats.renew_failure("ambiguous");
+                            None
+                        }
+                    }
+                });
+            }
+            Msg::Consent { record } => {
+                if let Some(courier) = &self.parts.courier {
+                    let courier = Arc::clone(courier);
+                    let consent = Consent { from: self.parts.me, record };
+                    let lease = Arc::clone(&self.parts.lease);
+                    self.parts
+                        .runtime
+                        .spawn(async move { courier.send(&lease, to, consent).await });
+                }
+            }
+            other => unreachable!("an elector does not send {other:?}"),
+        }
+    }
+
+    fn ask(&self, question: impl Future<Output = Option<Msg>> + Send + 'static) {
+        let (commands, store) = (self.parts.commands.clone(), self.parts.store_id);
+        self.parts.runtime.spawn(async move {
+            if let Some(answer) = question.await {
+                tell(&commands, Command::Deliver(store, answer));
+            }
+        });
+    }
+
+    /// Stops the work of a term: hooks, then the last admission. The kill switch is armed before they begin.
+    ///
+    /// A hook that fails has not stopped the work: then nobody says that it has stopped, the lease is not
+    /// given back, and the kill switch does what the hook has not done.
+    //= SPEC GUARD-13
+    fn stop(&self, epoch: Epoch) {
+        let begun = BootInstant::now();
+        let kill_at = begun.saturating_add(self.parts.stop_within);
+        self.parts.shown.watched.send_modify(|watched| watched.stop(epoch, kill_at));
+        let (hooks, guard) = (Arc::clone(&self.parts.hooks), Arc::clone(&self.parts.guard));
+        let (commands, watched) = (self.parts.commands.clone(), self.parts.shown.watched.clone());
+        let stats = Arc::clone(&self.parts.stats);
+        self.parts.runtime.spawn(async move {
+            for hook in hooks.iter() {
+                if let Err(error) = hook.begin(epoch).await {
+                    tracing::error!(hook = hook.name, epoch, error, "the stop hook has failed");
+                    return;
+                }
+            }
+            guard.gate().closed(epoch).await;
+            stats.hooks_took(BootInstant::now().saturating_duration_since(begun));
+            watched.send_modify(|watched| watched.stopped(epoch));
+            tell(&commands, Command::Stopped { epoch });
+        });
+    }
+
+    /// Answers those who wait for the end of a term, if it has come.
+    fn answer(&mut self) {
+        let under_way = match self.phase() {
+            Some(
+                Phase::Holding { epoch, .. }
+                | Phase::Stopping { epoch, .. }
+                | Phase::Releasing { epoch, .. },
+            ) => Some(epoch),
+            _ => None,
+        };
+        let (waiting, over) = std::mem::take(&mut self.releases)
+            .into_iter()
+            .partition(|(epoch, _)| under_way == Some(*epoch));
+        self.releases = waiting;
+        for (_, done) in over {
+            let _ = done.send(());
+        }
+        let (waiting, over) = std::mem::take(&mut self.hand_overs)
+            .into_iter()
+            .partition(|(epoch, _)| under_way == Some(*epoch));
+        self.hand_overs = waiting;
+        for (_, done) in over {
+            let _ = done.send(Ok(()));
+        }
+    }
+
+    fn note_sent(&mut self, request: u64, now: BootInstant) {
+        self.sent.insert(request, now);
+        while self.sent.len() > 64 {
+            self.sent.pop_first();
+        }
+    }
+
+    fn count_answer(&mut self, msg: &Msg) {
+        match msg {
+            Msg::Written { nonce, .. } => {
+                if let Some(sent) = self.sent.remove(&nonce.n) {
+                    let took = BootInstant::now().saturating_duration_since(sent);
+                    self.parts.stats.renewed(took);
+                }
+            }
+            Msg::Conflict { nonce, .. } => {
+                self.sent.remove(&nonce.n);
+                self.parts.stats.renew_failure("conflict");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Tells the driver something, if it has not ended. What the driver has started must not keep it alive.
+fn tell(commands: &mpsc::WeakUnboundedSender<Command>, command: Command) {
+    if let Some(commands) = commands.upgrade() {
+        let _ = commands.send(command);
+    }
+}

@@ -1,0 +1,443 @@
+//! The embedding API over stores in memory: terms, their ends, hooks, kill switch, hand-over.
+
+#![allow(clippy::disallowed_methods, reason = "a test waits for real time")]
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tenure::embed::{
+    Builder, CasOutcome, Consent, Courier, Elector, HandOverError, Hook, KillSwitch, LeaseStore,
+    MemoryStore, StartError, StoreError,
+};
+use tenure::guard::Lost;
+use tenure::lease::Role;
+use tenure::lease::record::{NodeId, Record, Version};
+use tenure::lease::timing::{Checked, Timing};
+
+const MS: Duration = Duration::from_millis(1);
+const A: NodeId = NodeId(0);
+const B: NodeId = NodeId(1);
+
+fn timing() -> Checked {
+    let timing = Timing {
+        lease: 3000 * MS,
+        give_up: 1500 * MS,
+        renew: 300 * MS,
+        retry: 200 * MS,
+        poll: 100 * MS,
+        jitter: 20 * MS,
+        hook: 600 * MS,
+        clock_error_ppm: 200,
+    };
+    timing.validate().unwrap()
+}
+
+fn builder<S: LeaseStore>(me: NodeId, store: S) -> Builder<S> {
+    // A kill switch that fires in a test must fail that test, not the others.
+    let kill = KillSwitch::Call(Arc::new(|epoch| panic!("the work of term {epoch} was killed")));
+    Builder::new("orders", me, [A, B], store, timing()).kill_switch(kill)
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(5 * MS).await;
+    }
+}
+
+async fn record(store: &MemoryStore) -> Record {
+    store.read("orders").await.unwrap().unwrap()
+}
+
+/// A memory store that does what the test says.
+#[derive(Clone)]
+struct Fickle {
+    inner: MemoryStore,
+    /// Whether it answers at all.
+    answers: Arc<AtomicBool>,
+    /// How many of the next writes are committed and then answered with "unknown".
+    unknown: Arc<AtomicU64>,
+    /// How many of the next reads fail.
+    unread: Arc<AtomicU64>,
+}
+
+impl Fickle {
+    fn new(inner: MemoryStore) -> Self {
+        let answers = Arc::new(AtomicBool::new(true));
+        Self { inner, answers, unknown: Arc::default(), unread: Arc::default() }
+    }
+
+    fn takes(counter: &AtomicU64) -> bool {
+        counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+    }
+}
+
+impl LeaseStore for Fickle {
+    async fn read(&self, lease: &str) -> Result<Option<Record>, StoreError> {
+        if !self.answers.load(Ordering::SeqCst) || Self::takes(&self.unread) {
+            return Err(StoreError("it is away".to_owned()));
+        }
+        self.inner.read(lease).await
+    }
+
+    async fn cas(&self, lease: &str, expect: Version, record: Record) -> CasOutcome {
+        if !self.answers.load(Ordering::SeqCst) {
+            return CasOutcome::Unknown;
+        }
+        let outcome = self.inner.cas(lease, expect, record).await;
+        if Self::takes(&self.unknown) { CasOutcome::Unknown } else { outcome }
+    }
+}
+
+#[tokio::test]
+async fn one_leads_and_the_other_takes_over_when_it_releases() {
+    let store = MemoryStore::new();
+    let mut a = builder(A, store.clone()).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    assert_eq!(term.epoch(), 1);
+    assert_eq!(term.permit(MS).unwrap().epoch(), 1);
+    assert!(term.permit(3000 * MS).is_err(), "more than is left");
+    assert!(a.view().borrow().is_leader_now());
+    let mut b = builder(B, store.clone()).start().unwrap();
+    let mut view = b.view();
+    view.wait_for(|view| view.leader == Some(A)).await.unwrap();
+    assert!(!view.borrow().is_leader_now());
+    assert_eq!(b.guard().permit(Duration::ZERO), Err(Lost::NoTerm));
+    let versions = record(&store).await.version;
+    tokio::time::sleep(1000 * MS).await;
+    assert!(record(&store).await.version > versions, "it renews");
+    assert!(!term.token().is_cancelled());
+    let (token, released) = (term.token(), Instant::now());
+    term.release().await;
+    assert!(token.is_cancelled());
+    assert!(a.guard().permit(Duration::ZERO).is_err());
+    let term = b.acquire().await.unwrap();
+    assert!(released.elapsed() < 1500 * MS, "no need to wait for L");
+    assert_eq!(term.epoch(), 2);
+    assert!(!term.token().is_cancelled(), "a term has a token of its own");
+    drop(term);
+}
+
+//= SPEC GUARD-10 test
+#[tokio::test]
+async fn each_term_has_a_token_of_its_own_and_the_elector_contends_again() {
+    let mut a = builder(A, MemoryStore::new()).start().unwrap();
+    let first = a.acquire().await.unwrap();
+    let (epoch, token) = (first.epoch(), first.token());
+    first.release().await;
+    assert!(token.is_cancelled());
+    let second = a.acquire().await.unwrap();
+    assert!(second.epoch() > epoch);
+    assert!(!second.token().is_cancelled());
+    assert!(token.is_cancelled(), "the work of the first term stays ended");
+    a.shutdown().await;
+    assert!(second.token().is_cancelled());
+    assert_eq!(second.permit(Duration::ZERO), Err(Lost::NoTerm));
+}
+
+//= SPEC GUARD-11 test
+#[tokio::test]
+async fn a_leadership_that_is_dropped_ends_the_term_and_frees_nothing() {
+    let store = MemoryStore::new();
+    let stopped = Arc::new(AtomicU64::new(0));
+    let note = Arc::clone(&stopped);
+    let hook = Hook::new("note", 100 * MS, move |epoch| {
+        note.store(epoch, Ordering::SeqCst);
+        async { Ok(()) }
+    });
+    let mut a = builder(A, store.clone()).hook(hook).start().unwrap();
+    let mut b = builder(B, store.clone()).start().unwrap();
+    let term = tokio::select! {
+        term = a.acquire() => term.unwrap(),
+        _ = b.acquire() => {
+            // It was faster. What is to be shown is about a.
+            drop(b);
+            b = builder(B, store.clone()).start().unwrap();
+            a.acquire().await.unwrap()
+        }
+    };
+    let (token, guard, epoch) = (term.token(), term.guard(), term.epoch());
+    drop(term);
+    assert!(token.is_cancelled(), "at once");
+    assert!(guard.permit(Duration::ZERO).is_err(), "at once");
+    let left = record(&store).await;
+    let dropped = Instant::now();
+    until("the hook has run", || stopped.load(Ordering::SeqCst) == epoch).await;
+    tokio::time::sleep(500 * MS).await;
+    let record = record(&store).await;
+    assert_eq!(record.claim.holder.map(|holder| holder.node), Some(A), "nothing is released");
+    assert!(record.version <= left.version + 1, "nothing is renewed");
+    // Whoever is next, the old life's own host or the other, has waited for L.
+    tokio::select! {
+        term = a.acquire() => assert!(term.unwrap().epoch() > epoch),
+        term = b.acquire() => assert!(term.unwrap().epoch() > epoch),
+    }
+    assert!(dropped.elapsed() >= 1500 * MS, "{:?}", dropped.elapsed());
+}
+
+#[tokio::test]
+async fn a_transient_error_does_not_end_a_term_and_a_lasting_one_does_in_time() {
+    let store = Fickle::new(MemoryStore::new());
+    store.unread.store(2, Ordering::SeqCst);
+    let mut a = builder(A, store.clone()).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    store.answers.store(false, Ordering::SeqCst);
+    tokio::time::sleep(500 * MS).await;
+    assert!(term.permit(Duration::ZERO).is_ok(), "G has not passed");
+    store.answers.store(true, Ordering::SeqCst);
+    tokio::time::sleep(1500 * MS).await;
+    assert!(term.permit(Duration::ZERO).is_ok(), "renewed again");
+    let deadline = term.deadline().unwrap();
+    store.answers.store(false, Ordering::SeqCst);
+    let cut = Instant::now();
+    term.cancelled().await;
+    assert!(cut.elapsed() <= 1500 * MS + 300 * MS, "{:?}", cut.elapsed());
+    assert!(term.permit(Duration::ZERO).is_err());
+    assert!(term.deadline().is_none(), "it was {deadline:?}");
+    assert!(!a.view().borrow().is_leader_now());
+    // It contends again when the store is back, under another epoch.
+    store.answers.store(true, Ordering::SeqCst);
+    let next = a.acquire().await.unwrap();
+    assert!(next.epoch() >= term.epoch());
+}
+
+#[tokio::test]
+async fn a_write_that_landed_unheard_is_known_again() {
+    let store = Fickle::new(MemoryStore::new());
+    store.unknown.store(2, Ordering::SeqCst);
+    let mut a = builder(A, store.clone()).start().unwrap();
+    let begun = Instant::now();
+    let term = a.acquire().await.unwrap();
+    assert!(begun.elapsed() < 2500 * MS, "it does not wait for L: {:?}", begun.elapsed());
+    store.unknown.store(2, Ordering::SeqCst);
+    tokio::time::sleep(2000 * MS).await;
+    assert!(term.permit(Duration::ZERO).is_ok(), "the term goes on");
+    term.release().await;
+}
+
+//= SPEC GUARD-14 test
+#[tokio::test]
+async fn hooks_that_do_not_fit_into_s_are_refused() {
+    let hook = |worst| Hook::new("slow", worst, |_| async { Ok(()) });
+    let start = |worst| builder(A, MemoryStore::new()).hook(hook(worst)).hook(hook(worst)).start();
+    assert!(matches!(start(300 * MS), Err(StartError::HooksTooLong { .. })), "no time to kill");
+    start(275 * MS).unwrap();
+    let alone = Builder::new("orders", A, [A], MemoryStore::new(), timing()).start();
+    assert!(matches!(alone, Err(StartError::Hosts(A))));
+    let stranger = Builder::new("orders", NodeId(7), [A, B], MemoryStore::new(), timing()).start();
+    assert!(matches!(stranger, Err(StartError::Hosts(NodeId(7)))));
+}
+
+/// Which term was killed, and when.
+type Killed = Arc<Mutex<Vec<(u64, Instant)>>>;
+
+/// A kill switch that notes when it was pulled.
+fn noted() -> (Killed, KillSwitch) {
+    let killed = Killed::default();
+    let note = Arc::clone(&killed);
+    let kill = move |epoch| note.lock().unwrap().push((epoch, Instant::now()));
+    (killed, KillSwitch::Call(Arc::new(kill)))
+}
+
+//= SPEC GUARD-13 test
+#[tokio::test]
+async fn work_that_does_not_end_is_killed_within_s_and_frees_nothing_before() {
+    let store = MemoryStore::new();
+    let (killed, kill_switch) = noted();
+    let mut a = builder(A, store.clone()).kill_switch(kill_switch).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    let (guard, epoch) = (term.guard(), term.epoch());
+    let work = guard.enter(MS).unwrap();
+    let ended = Instant::now();
+    let release = tokio::spawn(term.release());
+    until("killed", || !killed.lock().unwrap().is_empty()).await;
+    let (of, at) = killed.lock().unwrap()[0];
+    assert_eq!(of, epoch);
+    let after = at - ended;
+    assert!(after >= 500 * MS && after <= 600 * MS + 100 * MS, "{after:?}");
+    assert!(record(&store).await.claim.holder.is_some(), "work still runs: nothing is free");
+    assert!(!release.is_finished());
+    drop(work);
+    release.await.unwrap();
+    assert!(record(&store).await.claim.holder.is_none());
+    assert_eq!(killed.lock().unwrap().len(), 1, "once for each term");
+}
+
+//= SPEC GUARD-13 test
+#[tokio::test]
+async fn a_hook_that_fails_has_not_stopped_the_work() {
+    let store = MemoryStore::new();
+    let (killed, kill_switch) = noted();
+    let order: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let note = |name: &'static str, ends: Result<(), String>| {
+        let order = Arc::clone(&order);
+        Hook::new(name, 100 * MS, move |_| {
+            order.lock().unwrap().push(name);
+            let ends = ends.clone();
+            async move { ends }
+        })
+    };
+    let mut a = builder(A, store.clone())
+        .kill_switch(kill_switch)
+        .hook(note("first", Ok(())))
+        .hook(note("second", Err("cannot".to_owned())))
+        .hook(note("third", Ok(())))
+        .start()
+        .unwrap();
+    let term = a.acquire().await.unwrap();
+    let release = tokio::spawn(term.release());
+    until("killed", || !killed.lock().unwrap().is_empty()).await;
+    assert_eq!(*order.lock().unwrap(), ["first", "second"]);
+    assert!(record(&store).await.claim.holder.is_some());
+    assert!(!release.is_finished());
+    release.abort();
+}
+
+#[tokio::test]
+async fn a_command_is_a_hook() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("epoch");
+    let script = format!("echo $TENURE_EPOCH > {}", file.display());
+    let hook = Hook::command("sh", ["-c".to_owned(), script], 500 * MS);
+    let mut a = builder(A, MemoryStore::new()).hook(hook).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    let epoch = term.epoch();
+    term.release().await;
+    assert_eq!(std::fs::read_to_string(file).unwrap(), format!("{epoch}\n"));
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_ended_and_the_kill_switch_is_pulled() {
+    let (killed, kill_switch) = noted();
+    let hook = Hook::command("sleep", ["60"], 200 * MS);
+    let mut a = builder(A, MemoryStore::new()).hook(hook).kill_switch(kill_switch).start().unwrap();
+    let release = tokio::spawn(a.acquire().await.unwrap().release());
+    until("killed", || !killed.lock().unwrap().is_empty()).await;
+    assert!(!release.is_finished());
+    release.abort();
+}
+
+/// The elector of the other host, when it is there.
+#[derive(Clone, Default)]
+struct Mail(Arc<Mutex<Option<Elector>>>);
+
+impl Courier for Mail {
+    fn send(
+        &self,
+        lease: &str,
+        to: NodeId,
+        consent: Consent,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        assert_eq!((lease, to, consent.from), ("orders", B, A));
+        if let Some(elector) = &*self.0.lock().unwrap() {
+            elector.deliver(consent);
+        }
+        Box::pin(async {})
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_handed_over_without_waiting() {
+    let store = MemoryStore::new();
+    let mail = Mail::default();
+    let mut a = builder(A, store.clone()).courier(mail.clone()).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    let b = builder(B, store.clone()).start().unwrap();
+    let (mut view, guard) = (b.view(), b.guard());
+    view.wait_for(|view| view.leader == Some(A)).await.unwrap();
+    *mail.0.lock().unwrap() = Some(b);
+    let (error, term) = term.hand_over(NodeId(5)).await.unwrap_err();
+    assert_eq!(error, HandOverError::NotACandidate(NodeId(5)));
+    let term = term.expect("the term goes on");
+    assert!(term.permit(MS).is_ok());
+    let epoch = term.epoch();
+    let begun = Instant::now();
+    term.hand_over(B).await.unwrap();
+    assert!(a.guard().permit(Duration::ZERO).is_err());
+    view.wait_for(|view| view.role == Role::Holding).await.unwrap();
+    assert!(begun.elapsed() < 1500 * MS, "{:?}", begun.elapsed());
+    assert_eq!(guard.permit(MS).unwrap().epoch(), epoch + 1);
+}
+
+#[tokio::test]
+async fn a_term_that_has_ended_cannot_be_handed_over() {
+    let store = Fickle::new(MemoryStore::new());
+    let mail = Mail::default();
+    let mut a = builder(A, store.clone()).courier(mail).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    store.answers.store(false, Ordering::SeqCst);
+    term.cancelled().await;
+    let (error, term) = term.hand_over(B).await.unwrap_err();
+    assert_eq!(error, HandOverError::TermOver);
+    assert!(term.is_none());
+}
+
+#[tokio::test]
+async fn without_a_courier_a_hand_over_is_refused_and_the_term_goes_on() {
+    let mut a = builder(A, MemoryStore::new()).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    let (error, term) = term.hand_over(B).await.unwrap_err();
+    assert_eq!(error, HandOverError::NoCourier);
+    assert!(term.unwrap().permit(MS).is_ok());
+}
+
+//= SPEC GUARD-12 test
+#[tokio::test]
+async fn a_term_whose_work_is_dead_is_not_renewed() {
+    let mut a = builder(A, MemoryStore::new()).alive_within(700 * MS).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(200 * MS).await;
+        term.alive();
+    }
+    assert!(term.permit(Duration::ZERO).is_ok(), "it says that it is alive");
+    let silent = Instant::now();
+    term.cancelled().await;
+    assert!(silent.elapsed() <= 700 * MS + 300 * MS + 300 * MS, "{:?}", silent.elapsed());
+}
+
+#[tokio::test]
+async fn once_is_once() {
+    let mut a = builder(A, MemoryStore::new()).once().start().unwrap();
+    a.acquire().await.unwrap().release().await;
+    assert!(a.acquire().await.is_err());
+}
+
+#[tokio::test]
+async fn shutting_down_frees_the_lease() {
+    let store = MemoryStore::new();
+    let mut a = builder(A, store.clone()).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    a.shutdown().await;
+    assert!(term.token().is_cancelled());
+    assert!(record(&store).await.claim.holder.is_none());
+}
+
+/// The store, the hooks and everything else of the user's stand still: the term ends all the same (L-7).
+#[test]
+fn a_runtime_that_is_blocked_holds_up_no_deadline() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (killed, kill_switch) = noted();
+    let mut a = {
+        let _entered = runtime.enter();
+        builder(A, MemoryStore::new()).kill_switch(kill_switch).start().unwrap()
+    };
+    let term = runtime.block_on(a.acquire()).unwrap();
+    let blocked = Instant::now();
+    runtime.spawn(async { std::thread::sleep(4000 * MS) });
+    while !term.token().is_cancelled() {
+        assert!(blocked.elapsed() < 3000 * MS, "never cancelled");
+        std::thread::sleep(MS);
+    }
+    assert!(term.permit(Duration::ZERO).is_err());
+    assert!(blocked.elapsed() <= 1500 * MS + 300 * MS, "{:?}", blocked.elapsed());
+    // No hook can run, so nobody knows whether the work has ended.
+    while killed.lock().unwrap().is_empty() {
+        assert!(blocked.elapsed() < 1500 * MS + 600 * MS + 300 * MS, "never killed");
+        std::thread::sleep(MS);
+    }
+}

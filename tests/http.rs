@@ -1,0 +1,113 @@
+//! Health and metrics over HTTP, and what a node tells a service manager: over real processes.
+
+#![allow(clippy::disallowed_methods, reason = "a test waits for real processes, and for real time")]
+
+mod processes;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use processes::{Cluster, until};
+use rustix::process::Signal;
+
+/// Status and body; none if nobody answers.
+fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+fn status(address: SocketAddr, path: &str) -> Option<u16> {
+    get(address, path).map(|(status, _)| status)
+}
+
+/// Starts a host with its HTTP service, and gives its place and address.
+fn host(cluster: &mut Cluster, id: &str, notify: Option<&std::path::Path>) -> (usize, SocketAddr) {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = cluster.tenure();
+    command.args(["node", "--config", "cluster.toml", "--id", id, "--faults"]);
+    command.args(["--http", &address.to_string()]);
+    if let Some(socket) = notify {
+        command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", "1600000");
+    }
+    cluster.children.push(command.spawn().unwrap());
+    let place = cluster.children.len() - 1;
+    until("it answers", || get(address, "/healthz").is_some());
+    (place, address)
+}
+
+//= SPEC GUARD-16 test
+#[test]
+fn who_leads_is_answered_by_the_deadline_and_not_by_what_was_last_heard() {
+    let mut cluster = Cluster::new();
+    let (_, a) = host(&mut cluster, "a", None);
+    until("a leads", || status(a, "/leader") == Some(200));
+    let (_, b) = host(&mut cluster, "b", None);
+    until("b is ready", || status(b, "/readyz") == Some(200));
+    assert_eq!(status(b, "/leader"), Some(503));
+    assert_eq!(status(b, "/healthz"), Some(200), "a watcher is healthy");
+    assert_eq!(status(a, "/leader/job"), Some(200));
+    assert_eq!(status(a, "/leader/none"), Some(404));
+    let (_, metrics) = get(a, "/metrics").unwrap();
+    assert!(metrics.contains("lease_is_leader{lease=\"job\"} 1"), "{metrics}");
+    assert!(metrics.contains("lease_epoch{lease=\"job\"} 1"), "{metrics}");
+    assert!(metrics.contains("transitions_total{lease=\"job\",reason=\"holding\"} 1"), "{metrics}");
+    let valid =
+        metrics.lines().find_map(|line| line.strip_prefix("lease_valid_seconds{lease=\"job\"} "));
+    let valid: f64 = valid.unwrap().parse().unwrap();
+    assert!(valid > 0.0 && valid <= 1.5, "{valid}");
+    // The protocol stands still, and so does what it has published. The answer changes all the same.
+    cluster.control("a", "{\"op\":\"pause\",\"ms\":6000}");
+    let paused = Instant::now();
+    until("a does not lead", || status(a, "/leader") == Some(503));
+    assert!(paused.elapsed() <= Duration::from_millis(1500 + 300), "{:?}", paused.elapsed());
+    let (_, metrics) = get(a, "/metrics").unwrap();
+    assert!(metrics.contains("lease_is_leader{lease=\"job\"} 0"), "{metrics}");
+    assert!(metrics.contains("lease_valid_seconds{lease=\"job\"} 0"), "{metrics}");
+    until("b leads", || status(b, "/leader") == Some(200));
+    assert_eq!(status(a, "/leader"), Some(503));
+    until("a is ready again", || status(a, "/readyz") == Some(200));
+    assert_eq!(status(a, "/leader"), Some(503));
+}
+
+//= SPEC GUARD-17 test
+#[test]
+fn the_service_manager_hears_when_it_is_ready_and_that_it_renews() {
+    let mut cluster = Cluster::new();
+    let path = cluster.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(2500))).unwrap();
+    let hear = || {
+        let mut buffer = [0; 4096];
+        let len = socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..len]).trim().to_owned())
+    };
+    let (a, http) = host(&mut cluster, "a", Some(&path));
+    let mut said = Vec::new();
+    while said.iter().filter(|said| *said == "WATCHDOG=1").count() < 3 {
+        said.push(hear().expect("it goes on feeding the watchdog"));
+    }
+    assert!(said.contains(&"READY=1".to_owned()), "{said:?}");
+    assert_eq!(status(http, "/leader"), Some(200));
+    // Without the store nothing is committed: a holder that cannot renew does not feed.
+    cluster.signal(0, Signal::STOP);
+    let stopped = Instant::now();
+    let mut fed = 0;
+    while status(http, "/leader") == Some(200) {
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        fed += u32::from(hear().is_some_and(|said| said == "WATCHDOG=1"));
+        assert!(stopped.elapsed() < Duration::from_secs(3));
+    }
+    assert!(fed <= 1, "fed {fed} times without a renewal");
+    cluster.signal(0, Signal::CONT);
+    cluster.signal(a, Signal::TERM);
+    socket.set_read_timeout(Some(Duration::from_millis(5000))).unwrap();
+    while hear().expect("it says that it is stopping") != "STOPPING=1" {}
+}
