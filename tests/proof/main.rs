@@ -6,6 +6,8 @@
 
 mod arithmetic;
 mod epochs;
+mod eval;
+mod ledger;
 mod mutants;
 mod solver;
 mod system;
@@ -15,7 +17,10 @@ mod timed;
 use std::collections::BTreeSet;
 
 use solver::{ask, demand};
+
 use system::{Answer, Query, System};
+use tenure::lease::safeguards::Safeguards;
+use tenure::models::engine::{Limits, explore};
 
 fn systems() -> [System; 2] {
     [timed::system(), epochs::system()]
@@ -165,5 +170,45 @@ fn the_mutants_name_rules_of_the_specification() {
         let known = [format!("| {} |", mutant.rule), format!("- **{}** (", mutant.rule)];
         assert!(known.iter().any(|known| spec.contains(known)), "{}: not in SPEC.md", mutant.rule);
         assert!(names.insert((mutant.rule, mutant.property)), "{} twice", mutant.rule);
+    }
+}
+
+/// The very formulas that z3 proves to be inductive hold in every state of these worlds of the protocol's own
+/// code. They are read off a ledger of every attempt that was made.
+#[test]
+fn the_invariants_hold_in_a_model() {
+    look_up("any delay, and loss", &ledger::small_world());
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn the_invariants_hold_in_larger_models() {
+    for (name, world) in ledger::long_worlds() {
+        look_up(name, &world);
+    }
+}
+
+fn look_up(name: &str, world: &ledger::LedgerWorld) {
+    let report = explore(world, Limits::default(), |_| ());
+    assert!(report.exhaustive && report.violated.is_empty(), "{name}: {:?}", report.violated);
+    println!("{name}: {} states", report.unique);
+}
+
+/// And without a rule they do not: the ledger sees what goes wrong.
+#[test]
+fn without_a_rule_the_invariants_fail_in_the_models() {
+    for (rule, conjunct) in [
+        (Safeguards::L_1_DEADLINE_FROM_SEND, "holder"),
+        (Safeguards::L_6_NO_WALL_CLOCK, "watch"),
+        (Safeguards::L_17_TAKEOVER_CONDITIONAL, "applied"),
+        (Safeguards::L_25_TAKEOVER_RAISES_EPOCH, "raise"),
+    ] {
+        let world = ledger::without(rule);
+        let report = explore(&world, Limits::default(), |_| ());
+        let violated = report.discoveries.get("the_invariants_of_the_proof");
+        let path = violated.unwrap_or_else(|| panic!("{}: nothing fails", rule.id()));
+        let last = path.steps.last().map_or(&path.start, |(_, state)| state);
+        let failing = ledger::failing(&world, last);
+        assert!(failing.contains(&conjunct), "{}: {failing:?}", rule.id());
     }
 }

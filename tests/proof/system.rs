@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::eval::{Code, Symbol};
 use super::term::{Macro, Term};
 
 /// What marks a symbol of the next state.
@@ -86,6 +87,10 @@ pub(crate) enum Answer {
 }
 
 impl System {
+    fn symbols(&self) -> Vec<Symbol> {
+        self.rigid.iter().chain(&self.state).map(|[name, ..]| (*name).to_owned()).collect()
+    }
+
     pub(crate) fn action(&self, name: &str) -> &Action {
         self.actions.iter().find(|a| a.name == name).unwrap_or_else(|| panic!("no action {name}"))
     }
@@ -124,6 +129,14 @@ impl System {
 
     fn text_at(&self, text: &str, at: &str) -> String {
         self.state_at(&Term::parse(text), at)
+    }
+
+    /// The conjuncts and the properties, prepared for evaluation, with their names.
+    pub(crate) fn codes(&self) -> Vec<(&'static str, Code)> {
+        let symbols = self.symbols();
+        let code =
+            |c: &Conjunct| (c.name, Code::of(&c.closed().expand(&self.macros), &symbols, &[]));
+        self.invariant.iter().chain(&self.safety).map(code).collect()
     }
 
     /// Sorts, symbols that never change, and what is assumed of them.
