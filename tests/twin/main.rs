@@ -108,3 +108,56 @@ fn planted_bugs_are_found_after_as_many_steps() {
     }
     assert!(rules.iter().count() >= 19, "{rules:?}");
 }
+
+fn text(path: &str) -> String {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_table_of_counts_is_what_is_registered() {
+    let readme = text("tla/README.md");
+    for config in twins() {
+        let config::Counts { distinct, generated, depth } = config.counts();
+        let row = format!("| {} | {} | {depth} |", commas(distinct), commas(generated));
+        let found = readme.lines().any(|line| line.contains(&config.name) && line.contains(&row));
+        assert!(found, "tla/README.md: {} {row}", config.name);
+    }
+}
+
+fn commas(number: u64) -> String {
+    match number / 1000 {
+        0 => number.to_string(),
+        thousands => format!("{},{:03}", commas(thousands), number % 1000),
+    }
+}
+
+/// The forms that SPEC.md names for each property are there.
+#[test]
+fn each_property_has_the_forms_that_the_specification_names() {
+    let (spec, tla) = (text("docs/SPEC.md"), text("tla/Lease.tla") + &text("tla/LeaseLive.tla"));
+    let (rust, smt) =
+        (text("models/lease.rs"), text("tests/proof/timed.rs") + &text("tests/proof/epochs.rs"));
+    let rows: Vec<Vec<&str>> = spec
+        .lines()
+        .filter(|line| line.contains("`properties::"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows.len(), 11, "one row for each property");
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    for row in rows {
+        let [name, in_rust, in_tla, in_smt] = row[..] else { panic!("four cells: {row:?}") };
+        let is_there = |cell: &str, form: &dyn Fn(&str) -> bool| {
+            let names: Vec<String> = names(cell);
+            names.iter().filter(|name| !name.ends_with(".rs")).all(|name| form(name))
+        };
+        let function = in_rust.trim_matches('`').trim_start_matches("properties::");
+        assert_eq!(function, name.trim_matches('`'));
+        assert!(rust.contains(&format!("pub fn {function}()")), "{name}: stateright");
+        assert!(is_there(in_tla, &|name| tla.contains(&format!("\n{name} =="))), "{name}: TLA+");
+        assert!(
+            is_there(in_smt, &|name| smt.contains(&format!("name: \"{name}\""))),
+            "{name}: SMT"
+        );
+    }
+}
