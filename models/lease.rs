@@ -12,7 +12,7 @@ use super::world::{
 };
 use crate::lease::client::Client;
 use crate::lease::elector::{Elector, Phase, Then};
-use crate::lease::host::Host;
+use crate::lease::host::{Host, HostState};
 use crate::lease::msg::{Msg, RequestId, Seq};
 use crate::lease::record::{Claim, Epoch, Expect, Holder, NodeId, NodeSet, Nonce, Record};
 use crate::lease::replica::{Replica, Table};
@@ -92,6 +92,8 @@ pub struct Keeps {
     pub first_leader: bool,
     /// The ages of grants, counted up to this bound plus one.
     pub ages: Option<u16>,
+    /// How many requests a life may send: the bound of a raw world, in which they are counted for ever.
+    pub requests: Option<u64>,
 }
 
 /// How the time without a leader is counted.
@@ -347,12 +349,20 @@ impl Observer<Member> for LeaseObserver {
 
     fn within(&self, state: &LeaseState) -> bool {
         self.keeps.terms.is_none_or(|most| state.ghost.terms <= most)
+            && self.keeps.requests.is_none_or(|most| {
+                let sent = |&host: &usize| host_of(&state.nodes[host]).map_or(0, requests_of);
+                self.hosts.iter().all(|host| sent(host) <= most)
+            })
     }
 
     fn canonical(&self, _: &LeaseWorld, state: &mut LeaseState) {
         let hosts = if self.symmetric { self.hosts.as_slice() } else { &[] };
         canonical(state, self.store, self.safeguards, hosts);
     }
+}
+
+fn requests_of(host: &HostState) -> u64 {
+    host.elector.requests
 }
 
 // -------------------------------------------------------------------------------------------------

@@ -1,0 +1,68 @@
+//! Asks z3, over SMT-LIB2 and its standard input.
+//!
+//! The program and not the library: that way nothing is needed to *build* tenure and its tests, the questions
+//! are text that a reader can look at and that another solver would take, and a solver that is missing
+//! is one clear message instead of a failed build.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use super::system::{Answer, Query};
+
+/// How long z3 may think about one question, in milliseconds.
+const TIME_MAX: u32 = 10_000;
+
+/// What z3 answers to each, after the same prelude, in one process.
+///
+/// # Panics
+///
+/// If there is no z3, if it complains, or if it does not know.
+pub(crate) fn ask(prelude: &str, queries: &[Query]) -> Vec<Answer> {
+    let mut text = format!("(set-option :timeout {TIME_MAX})\n{prelude}");
+    for query in queries {
+        text += &format!("(push)\n{}(check-sat)\n(pop)\n", query.text);
+    }
+    if let Some(folder) = std::env::var_os("TENURE_SMT_DIR") {
+        let name = queries.first().map_or("none", |query| &query.name);
+        let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let path = std::path::Path::new(&folder).join(name).with_extension("smt2");
+        std::fs::write(path, &text).expect("TENURE_SMT_DIR can be written to");
+    }
+    let mut z3 = Command::new("z3")
+        .args(["-in", "-smt2"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("z3 does not run ({error}): install it (apt install z3)"));
+    let mut input = z3.stdin.take().expect("piped");
+    let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = z3.wait_with_output().expect("z3 ends");
+    writer.join().expect("no panic").expect("z3 reads everything");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let answers: Vec<Answer> = said
+        .lines()
+        .enumerate()
+        .map(|(index, line)| match line {
+            "sat" => Answer::Sat,
+            "unsat" => Answer::Unsat,
+            other => {
+                let query = queries.get(index).map_or("the end", |query| &query.name);
+                panic!("z3 says {other:?} to: {query}")
+            }
+        })
+        .collect();
+    assert_eq!(answers.len(), queries.len(), "z3 has answered every question: {said}");
+    answers
+}
+
+/// Asks, and compares.
+pub(crate) fn demand(prelude: &str, queries: &[Query]) {
+    let wrong: Vec<String> = ask(prelude, queries)
+        .into_iter()
+        .zip(queries)
+        .filter(|(answer, query)| *answer != query.expect)
+        .map(|(answer, query)| format!("{}: {answer:?}", query.name))
+        .collect();
+    assert!(wrong.is_empty(), "not as expected:\n{}", wrong.join("\n"));
+}

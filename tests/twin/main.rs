@@ -1,0 +1,163 @@
+//! The Rust model and `tla/Lease.tla` have the same state space: counted twice, and compared step by step.
+//!
+//! Every `tla/MC*.cfg` that says `twin=yes` registers how many distinct states there are, how many are generated
+//! and how deep the deepest is. Here the Rust world of the same numbers is counted, without canonical form;
+//! `tla/check.sh` counts with TLC; both must be what is registered. The tests that run TLC, and compare the
+//! graphs themselves, are ignored unless they are asked for: `cargo test --test twin -- --ignored`.
+
+mod config;
+mod graph;
+mod project;
+mod value;
+
+use config::Config;
+use tenure::lease::safeguards::Safeguards;
+use tenure::models::engine::{Limits, explore};
+
+fn twins() -> impl Iterator<Item = Config> {
+    Config::all().into_iter().filter(Config::is_twin)
+}
+
+fn config(name: &str) -> Config {
+    Config::all().into_iter().find(|config| config.name == name).expect("a configuration")
+}
+
+/// Small enough to be compared state by state and step by step.
+const IN_FULL: [&str; 5] = ["MCRepeat", "MCTakeover", "MCThree", "MCTimely", "MCUntimed"];
+
+fn count(name: &str) {
+    let config = config(name);
+    assert_eq!(graph::count(&config.world()), config.counts(), "{name}");
+}
+
+#[test]
+fn the_small_ones_are_counted_alike() {
+    IN_FULL.into_iter().for_each(count);
+    assert!(twins().count() > IN_FULL.len());
+}
+
+#[test]
+#[ignore = "takes half a minute"]
+fn all_are_counted_alike() {
+    for config in twins() {
+        count(&config.name);
+    }
+}
+
+/// What TLC checks in these configurations holds in the Rust world too.
+#[test]
+fn the_properties_hold_in_the_small_ones() {
+    for name in IN_FULL {
+        let mut world = config(name).world();
+        if name == "MCThree" || name == "MCUntimed" {
+            world.properties.retain(|property| property.name != "single_writer");
+        }
+        let report = explore(&world, Limits::default(), |_| ());
+        assert!(report.exhaustive && report.violated.is_empty(), "{name}: {:?}", report.violated);
+    }
+}
+
+#[test]
+#[ignore = "needs java and pip"]
+fn every_state_and_every_step_is_the_same_on_both_sides() {
+    for name in IN_FULL {
+        let (ours, theirs) = (graph::of_world(&config(name).world()), graph::of_tlc(name, "{}"));
+        if let Some(difference) = ours.difference(&theirs) {
+            panic!("{name}: {difference}");
+        }
+        println!("{name}: {} states, {} steps, alike", ours.states.len(), ours.edges.len());
+    }
+}
+
+/// The comparison sees a rule that is left out, on either side, and that both leave out the same.
+#[test]
+#[ignore = "needs java and pip"]
+fn one_side_that_is_changed_is_noticed() {
+    let name = "MCUntimed";
+    let whole = graph::of_world(&config(name).world());
+    let their_whole = graph::of_tlc(name, "{}");
+    for rule in ["L-17", "L-20a"] {
+        let changed_config = config(name).without(rule);
+        let changed = graph::of_world(&changed_config.world());
+        let theirs = graph::of_tlc(name, &format!("{{\"{rule}\"}}"));
+        assert!(whole.difference(&theirs).is_some(), "{rule}: TLA+ was changed, unnoticed");
+        assert!(changed.difference(&their_whole).is_some(), "{rule}: Rust was changed, unnoticed");
+        assert_eq!(changed.difference(&theirs), None, "{rule}: left out differently");
+    }
+}
+
+/// `tla/bugs`: without the rule the Rust world violates the same property after as many steps.
+#[test]
+#[ignore = "takes half a minute"]
+fn planted_bugs_are_found_after_as_many_steps() {
+    let bugs = std::fs::read_to_string(config::folder().join("bugs")).expect("there");
+    let lines = bugs.lines().filter(|line| !line.starts_with('#'));
+    let mut rules = Safeguards::empty();
+    for line in lines {
+        let mut words = line.split_whitespace();
+        let (rule, property, least) = (words.next(), words.next(), words.next());
+        let (rule, property) = (rule.expect("a rule"), property.expect("a property"));
+        let config = words.fold(config("MCFree").without(rule), Config::with);
+        let mut world = config.world();
+        world.properties.retain(|known| known.name == property);
+        let report = explore(&world, Limits::default(), |_| ());
+        assert_eq!(report.violated, [property], "{rule}");
+        let steps = report.discoveries[property].steps.len();
+        assert_eq!(Some(steps), least.and_then(|least| least.parse().ok()), "{rule}");
+        rules |= world.observer.safeguards.complement();
+    }
+    assert!(rules.iter().count() >= 19, "{rules:?}");
+}
+
+fn text(path: &str) -> String {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_table_of_counts_is_what_is_registered() {
+    let readme = text("tla/README.md");
+    for config in twins() {
+        let config::Counts { distinct, generated, depth } = config.counts();
+        let row = format!("| {} | {} | {depth} |", commas(distinct), commas(generated));
+        let found = readme.lines().any(|line| line.contains(&config.name) && line.contains(&row));
+        assert!(found, "tla/README.md: {} {row}", config.name);
+    }
+}
+
+fn commas(number: u64) -> String {
+    match number / 1000 {
+        0 => number.to_string(),
+        thousands => format!("{},{:03}", commas(thousands), number % 1000),
+    }
+}
+
+/// The forms that SPEC.md names for each property are there.
+#[test]
+fn each_property_has_the_forms_that_the_specification_names() {
+    let (spec, tla) = (text("docs/SPEC.md"), text("tla/Lease.tla") + &text("tla/LeaseLive.tla"));
+    let (rust, smt) =
+        (text("models/lease.rs"), text("tests/proof/timed.rs") + &text("tests/proof/epochs.rs"));
+    let rows: Vec<Vec<&str>> = spec
+        .lines()
+        .filter(|line| line.contains("`properties::"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows.len(), 11, "one row for each property");
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    for row in rows {
+        let [name, in_rust, in_tla, in_smt] = row[..] else { panic!("four cells: {row:?}") };
+        let is_there = |cell: &str, form: &dyn Fn(&str) -> bool| {
+            let names: Vec<String> = names(cell);
+            names.iter().filter(|name| !name.ends_with(".rs")).all(|name| form(name))
+        };
+        let function = in_rust.trim_matches('`').trim_start_matches("properties::");
+        assert_eq!(function, name.trim_matches('`'));
+        assert!(rust.contains(&format!("pub fn {function}()")), "{name}: stateright");
+        assert!(is_there(in_tla, &|name| tla.contains(&format!("\n{name} =="))), "{name}: TLA+");
+        assert!(
+            is_there(in_smt, &|name| smt.contains(&format!("name: \"{name}\""))),
+            "{name}: SMT"
+        );
+    }
+}
