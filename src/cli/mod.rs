@@ -13,6 +13,7 @@ use crate::config::{ConfigError, ConfigErrors};
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod demo_irc;
 pub mod lease;
 pub mod node;
 pub mod paint;

@@ -236,7 +236,10 @@ impl Desk<'_> {
         let tokens = !self.state.ledger.tokens.is_empty() && self.cp.policy.tokens != u64::MAX;
         tokens
             || self.state.ledger.peerings.iter().any(|(_, peering)| {
-                peering.is_dead() || (peering.side == Side::Accepter && peering.is_undecided())
+                peering.is_dead()
+                    || (peering.is_undecided()
+                        && (peering.side == Side::Accepter
+                            || !self.keeps(Safeguards::I_1_ONLY_A_EXPIRES)))
             })
     }
 
@@ -578,6 +581,7 @@ impl Desk<'_> {
     }
 
     /// Puts the own seal under the own facts.
+    //= SPEC IRC-19
     pub(super) fn reseal(&self, id: OpId, peering: &mut Peering) {
         match peering.side {
             Side::Requester => {

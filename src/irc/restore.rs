@@ -239,7 +239,10 @@ impl Desk<'_> {
         let id = item.id;
         let (accepter, is_mine) = match side {
             Side::Requester => (region, self.cp.key.has_sealed(id, &requested)),
-            Side::Accepter => (self.cp.region, self.cp.key.has_sealed(id, &decided)),
+            Side::Accepter => {
+                let is_mine = is_blank(&decided) || self.cp.key.has_sealed(id, &decided);
+                (self.cp.region, is_mine)
+            }
         };
         if requested.facts.target.region != accepter {
             return;
@@ -248,8 +251,9 @@ impl Desk<'_> {
         let is_over = match side {
             Side::Requester => self.state.ledger.has_closed(id),
             Side::Accepter => {
-                // The request is still on its way here: it comes by its own record.
-                is_blank(&decided)
+                // The request is still on its way here: it comes by its own record. But if it is dead
+                // there, it must not rise here when that record is late.
+                (is_blank(&decided) && !requested.facts.deleted)
                     || (self.keeps(Safeguards::I_5_WATERMARK)
                         && peer.seen.get(&id.n).is_some_and(|mark| mark.covers(id.seq)))
             }
@@ -265,6 +269,7 @@ impl Desk<'_> {
         }
         let mut peering = Peering::new(side, requested);
         peering.decided = decided;
+        self.reseal(id, &mut peering);
         match side {
             Side::Requester => {
                 peering.confirmed = decided.facts.is_dead();

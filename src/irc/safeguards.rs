@@ -104,11 +104,6 @@ bitflags! {
         ///
         /// Without it a region that lies says that the other has accepted.
         const I_30_AUTHORITY = 1 << 30;
-        /// What a disposed region sends has no effect.
-        ///
-        /// Without it a region that comes back revives what was ended:
-        /// <https://github.com/liqotech/liqo/pull/3122>.
-        const I_32_DISPOSAL_FENCES = 1 << 32;
         /// A deletion switches the own half off in its own step.
         ///
         /// Without it it waits for a peer that may never answer:
