@@ -884,6 +884,64 @@ fn a_region_that_is_not_its_newest_life_becomes_that() {
     assert_eq!(net.labels(id), both(Label::Active));
 }
 
+fn floor(net: &Net, region: usize, of: u16) -> Incarnation {
+    let peer = net.control(region).ledger.peers.get(&Region(of)).expect("known").clone();
+    peer.floor.expect("promised")
+}
+
+#[test]
+fn a_restored_region_learns_back_what_it_has_promised() {
+    let mut net = Net::new(2);
+    let id = accepted(&mut net, 1);
+    let backups = [net.saved[0].clone().expect("saved"), net.saved[1].clone().expect("saved")];
+    net.restore(1, &backups[1], 2, 7);
+    net.settle();
+    assert_eq!(floor(&net, 0, 1), Incarnation { n: 2, life: 7 });
+    // The promise is lost with everything else that came after the backup.
+    net.restore(0, &backups[0], 2, 8);
+    assert_eq!(floor(&net, 0, 1), Incarnation { n: 1, life: 0 });
+    net.settle();
+    assert_eq!(floor(&net, 0, 1), Incarnation { n: 2, life: 7 });
+    assert_eq!(net.labels(id), both(Label::Active));
+}
+
+#[test]
+fn a_promise_of_an_older_life_is_void() {
+    let mut net = Net::new(2);
+    accepted(&mut net, 1);
+    let backups = [net.saved[0].clone().expect("saved"), net.saved[1].clone().expect("saved")];
+    net.restore(0, &backups[0], 2, 8);
+    net.fire(2, Timer::Poll);
+    // The promise of region 1 is under way, and late.
+    let mut late = None;
+    while let Some((src, dst, msg)) = net.queue.pop_front() {
+        match msg {
+            Msg::Reply(_) => late = Some((src, dst, msg)),
+            msg => net.deliver(src, dst, msg),
+        }
+    }
+    let (src, dst, promise) = late.expect("a promise");
+    // Meanwhile region 1 is restored too, has forgotten it, and asks for a promise itself.
+    net.restore(1, &backups[1], 2, 9);
+    net.fire(3, Timer::Poll);
+    while let Some((src, dst, msg)) = net.queue.pop_front() {
+        if dst != 3 || !matches!(msg, Msg::Reply(_)) {
+            net.deliver(src, dst, msg);
+        }
+    }
+    let link = |net: &Net| net.control(0).ledger.peers.get(&Region(1)).expect("known").link.clone();
+    let before = link(&net);
+    net.deliver(src, dst, promise);
+    while let Some((src, dst, msg)) = net.queue.pop_front() {
+        if matches!(msg, Msg::Report { .. }) {
+            net.deliver(src, dst, msg);
+        }
+    }
+    assert_eq!(link(&net), before, "it still waits for a promise of the new life");
+    assert!(matches!(before, Link::Preparing { .. }));
+    assert_eq!(floor(&net, 0, 1), Incarnation { n: 2, life: 9 });
+}
+
 //= SPEC IRC-29 test
 #[test]
 fn both_are_restored_and_neither_waits_for_the_other() {

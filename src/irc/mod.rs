@@ -9,6 +9,7 @@
 //! region's work log before the answer; an IRC server of that region carries it to the other control
 //! plane, and the answer back.
 
+mod calls;
 pub mod control;
 pub mod customer;
 mod durable;

@@ -77,7 +77,7 @@ impl Desk<'_> {
                 // A promise of an older life than the one that was promised to is void: the peer has
                 // forgotten it (I-10).
                 let is_void = peer.floor.is_some_and(|floor| reply.incarnation.n < floor.n);
-                if is_void && self.keeps(Safeguards::I_10_OLD_PROMISE_VOID) {
+                if is_void {
                     return Settled::Retry(AGAIN);
                 }
                 if self.keeps(Safeguards::I_8_FLOOR_LEARNED_BACK) || peer.floor.is_none() {
@@ -165,7 +165,6 @@ impl Desk<'_> {
             return Settled::Retry(AGAIN);
         };
         let is_current = peer.floor == Some(reply.incarnation)
-            || !self.keeps(Safeguards::I_10_OLD_PROMISE_VOID)
             || !self.keeps(Safeguards::I_8_FLOOR_LEARNED_BACK);
         if *to != self.state.ledger.head.incarnation || !is_current {
             return Settled::Retry(AGAIN);
