@@ -87,9 +87,7 @@ impl From<Row> for Entry {
             about: row.about.clone(),
             expected: row.expected,
             quick: row.quick,
-            explore: Box::new(move |limits, on_progress| {
-                check::run(&row, limits, |progress| on_progress(progress))
-            }),
+            explore: Box::new(move |limits, on_progress| check::run(&row, limits, on_progress)),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tenure::irc;
 use tenure::lease::safeguards::Safeguards;
 
 const SPEC: &str = "docs/SPEC.md";
@@ -133,7 +134,8 @@ fn every_citation_names_a_sentence() {
 #[test]
 fn sentences_are_well_formed_and_serve_every_requirement() {
     let spec = spec();
-    let rows: BTreeSet<String> = (1..=21).map(|n| format!("A{n}")).collect();
+    let rows: BTreeSet<String> =
+        (1..=21).map(|n| format!("A{n}")).chain((1..=16).map(|n| format!("B{n}"))).collect();
     let mut served = BTreeSet::new();
     let mut first: BTreeMap<String, usize> = BTreeMap::new();
     let mut problems = Vec::new();
@@ -153,13 +155,13 @@ fn sentences_are_well_formed_and_serve_every_requirement() {
     }
     for row in rows {
         if !spec.contains(&format!("\n| {row} | ")) {
-            problems.push(format!("{SPEC}: requirement {row} is not in the table of section 1"));
+            problems.push(format!("{SPEC}: requirement {row} is in no table of requirements"));
         }
         if !served.contains(&row) {
             problems.push(format!("{SPEC}: no sentence serves {row}: add one, or name it in one"));
         }
     }
-    for prefix in ["GUARD-", "LEASE-", "TIME-"] {
+    for prefix in ["GUARD-", "IRC-", "LEASE-", "TIME-"] {
         let numbers: BTreeSet<usize> =
             first.keys().filter_map(|id| id.strip_prefix(prefix)?.parse().ok()).collect();
         let count = numbers.len();
@@ -197,6 +199,42 @@ fn every_safeguard_is_in_the_table_and_says_how_it_is_shown() {
     assert_none(&problems);
 }
 
+#[test]
+fn every_safeguard_between_regions_is_in_the_table_and_is_shown() {
+    let spec = spec();
+    let ids: BTreeSet<String> =
+        irc::safeguards::Safeguards::ALL.iter().map(irc::safeguards::Safeguards::id).collect();
+    let table: BTreeMap<&str, &str> = spec
+        .lines()
+        .filter(|line| line.starts_with("| I-"))
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            (cells[0], *cells.last().expect("a row has cells"))
+        })
+        .collect();
+    let mut problems = Vec::new();
+    for id in &ids {
+        if !table.contains_key(id.as_str()) {
+            problems.push(format!("{SPEC}: {id} is not in the table of safeguards"));
+        }
+    }
+    for (id, shown) in table {
+        let is_mutant = shown.trim_end_matches('|').trim() == "mutant";
+        if is_mutant && !ids.contains(id) {
+            problems.push(format!("{SPEC}: {id} is said to have a mutant, and is no flag"));
+        }
+        if !is_mutant && !shown.contains('`') {
+            problems.push(format!("{SPEC}: {id} names neither a mutant nor a test"));
+        }
+        let rows = tenure::models::irc::registry::mutants();
+        if is_mutant != rows.iter().any(|row| row.name == id) {
+            problems
+                .push(format!("{SPEC}: {id}: the table and the registry disagree about a mutant"));
+        }
+    }
+    assert_none(&problems);
+}
+
 /// A table that names a test must not outlive it.
 #[test]
 fn every_test_that_the_specification_names_is_there() {
@@ -206,7 +244,8 @@ fn every_test_that_the_specification_names_is_there() {
         sources(&root().join(directory), &mut files);
     }
     let code: String = files.iter().map(|file| fs::read_to_string(file).expect("UTF-8")).collect();
-    let named = spec.lines().filter(|line| line.starts_with("| L-")).flat_map(|line| {
+    let is_row = |line: &&str| line.starts_with("| L-") || line.starts_with("| I-");
+    let named = spec.lines().filter(is_row).flat_map(|line| {
         line.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 3)
     });
     let problems: Vec<String> = named

@@ -30,6 +30,8 @@ use crate::step::{Effect, Input, InputOf, Machine, step};
 pub struct Carried {
     /// The control plane. It takes itself for a server of its region.
     pub control: ControlPlane,
+    /// The same, as an actor.
+    pub party: Party,
     /// The other control planes.
     pub remotes: BTreeMap<Region, usize>,
 }
@@ -44,8 +46,7 @@ impl Carried {
         input: InputOf<Party>,
         o: &mut Out<Self>,
     ) -> ControlState {
-        let party = Party::Control(self.control.clone());
-        let (after, effects) = step(&party, id, before.map(PartyState::Control), input);
+        let (after, effects) = step(&self.party, id, before.map(PartyState::Control), input);
         let PartyState::Control(mut after) = after else { unreachable!("it keeps its role") };
         after.claims.clear();
         after.claimed = 0;
@@ -61,10 +62,8 @@ impl Carried {
                 _ => {}
             }
         }
-        for work in self.control.work(&after) {
-            if let Some(claim) = self.control.claim_for(&after, work)
-                && let Some(&remote) = self.remotes.get(&claim.remote)
-            {
+        for claim in self.control.errands(&after) {
+            if let Some(&remote) = self.remotes.get(&claim.remote) {
                 o.send(Id::from(remote), Msg::Call(Box::new(claim.call)));
             }
         }
@@ -126,8 +125,7 @@ impl Machine for Carried {
     type View = View;
 
     fn view(&self, id: Id, state: &ControlState) -> View {
-        let party = Party::Control(self.control.clone());
-        party.view(id, &PartyState::Control(state.clone()))
+        self.party.view(id, &PartyState::Control(state.clone()))
     }
 
     fn deadline(&self, _: &ControlState) -> Option<Timer> {

@@ -25,7 +25,7 @@ use crate::irc::ledger::{ControlState, Link};
 use crate::irc::msg::{Msg, Request, Token, block_of};
 use crate::irc::peering::{Label, Verb};
 use crate::irc::safeguards::Safeguards;
-use crate::irc::{Storage, Timer};
+use crate::irc::{Party, Storage, Timer};
 use crate::lease::record::NodeId;
 use crate::step::Input;
 
@@ -43,6 +43,8 @@ const OUTSIDE: usize = 100;
 pub struct Wish {
     /// In which region.
     pub at: u16,
+    /// Who says it: a node of the world, or somebody outside.
+    pub from: usize,
     /// What.
     pub msg: Msg,
 }
@@ -56,6 +58,9 @@ pub struct Scope {
     pub wishes: Vec<Wish>,
     /// How often each region may be put back to its backup.
     pub restores: Vec<u8>,
+    /// The backup of a region is the first in which there is a request. Otherwise it is taken at any
+    /// moment.
+    pub early_backup: bool,
     /// Whether regions may crash, and how often in all.
     pub crashes: u8,
     /// After how many ticks a request expires, and something dead is forgotten.
@@ -70,7 +75,11 @@ pub struct Scope {
 
 /// A call of the customer who owns the network of that number in that region.
 pub fn ask(at: u16, token: u64, request: Request) -> Wish {
-    Wish { at, msg: Msg::Ask { n: token, caller: Account(1), token: Token(token), request } }
+    Wish {
+        at,
+        from: OUTSIDE,
+        msg: Msg::Ask { n: token, caller: Account(1), token: Token(token), request },
+    }
 }
 
 /// The first network of a region wants to peer with that of another.
@@ -97,6 +106,7 @@ impl Scope {
             regions: 2,
             wishes,
             restores: vec![0, 0],
+            early_backup: false,
             crashes: 0,
             pending: 100,
             remember: 100,
@@ -135,6 +145,7 @@ impl Scope {
         let actors = (0..self.regions)
             .map(|region| Carried {
                 control: self.control(region),
+                party: Party::Control(self.control(region)),
                 remotes: (0..self.regions)
                     .filter(|&other| other != region)
                     .map(|other| (Region(other), usize::from(other)))
@@ -180,6 +191,10 @@ pub struct Seen {
     pub thawed: bool,
     /// Every region was restored, and all have thawed.
     pub all_thawed: bool,
+    /// All were frozen at once.
+    pub all_frozen: bool,
+    /// All were frozen at once, and all have thawed.
+    pub thawed_together: bool,
     /// Something was forgotten.
     pub forgotten: bool,
 }
@@ -304,14 +319,29 @@ impl Observer<Carried> for IrcObserver {
         });
         after.ghost.seen.all_thawed |=
             all_open && after.ghost.restored.iter().all(|&restored| restored > 0);
+        let all_frozen = after.nodes.iter().all(|node| {
+            node.state.as_ref().is_some_and(|state| {
+                state.ledger.peers.iter().all(|(_, peer)| peer.link != Link::Open)
+            })
+        });
+        after.ghost.seen.all_frozen |= all_frozen;
+        after.ghost.seen.thawed_together |= after.ghost.seen.all_frozen && all_open;
         self.observe_dead(after);
+        if self.scope.early_backup {
+            for node in 0..after.nodes.len() {
+                let Some(Storage::Control(ledger)) = &after.nodes[node].storage else { continue };
+                let is_first = after.ghost.backups[node].is_none() && !ledger.peerings.is_empty();
+                if is_first && self.restores_left(after, node) {
+                    after.ghost.backups[node] = after.nodes[node].storage.clone();
+                }
+            }
+        }
     }
 
     fn inputs(&self, _: &IrcWorld, state: &IrcState) -> Vec<Said<Carried>> {
         let said = |wish: u8| {
-            let Wish { at, msg } = &self.scope.wishes[usize::from(wish)];
-            let src = if matches!(msg, Msg::Operate(_)) { usize::from(*at) } else { OUTSIDE };
-            Said { dst: usize::from(*at), src, msg: msg.clone() }
+            let Wish { at, from, msg } = &self.scope.wishes[usize::from(wish)];
+            Said { dst: usize::from(*at), src: *from, msg: msg.clone() }
         };
         self.left(state).into_iter().map(said).collect()
     }
@@ -401,7 +431,9 @@ impl IrcObserver {
                 continue;
             }
             if state.ghost.backups[node].is_none() {
-                hands.push((node, Hand::BackUp));
+                if !self.scope.early_backup {
+                    hands.push((node, Hand::BackUp));
+                }
             } else if state.nodes[node].state.is_some() {
                 hands.push((node, Hand::Restore));
             }

@@ -42,6 +42,16 @@ pub fn one_decision() -> Property<IrcWorld> {
     })
 }
 
+/// S2: nobody holds a decision that A's owner has not taken. For models in which nobody accepts.
+pub fn nobody_accepted() -> Property<IrcWorld> {
+    Property::always("nobody_accepted", |_, state: &IrcState| {
+        running(state).all(|one| {
+            let mut all = one.ledger.peerings.iter();
+            all.all(|(_, one)| one.decided.facts.decision != Some(Decision::Accepted))
+        })
+    })
+}
+
 /// S3, S8: outside a freeze a half that is on is accepted, and no delete flag is known to its side.
 pub fn half_is_justified() -> Property<IrcWorld> {
     Property::always("half_is_justified", |_, state: &IrcState| {
@@ -185,6 +195,8 @@ sometimes! {
     thawed = |state| state.ghost.seen.thawed;
     /// All regions were restored, and all have thawed.
     all_thawed = |state| state.ghost.seen.all_thawed;
+    /// All regions were frozen at once, and all have thawed (E6).
+    thawed_together = |state| state.ghost.seen.thawed_together;
     /// A second peering of one pair is accepted.
     accepted_again = |state| running(state).any(|one| one.ledger.peerings.iter().any(|(id, one)| {
         id.seq == 1 && one.decided.facts.decision == Some(Decision::Accepted)

@@ -9,13 +9,13 @@ use super::claims::{
 };
 use super::properties::{
     accepted_again, accepted_in_time, all_thawed, both_active, dead_is_decided, dead_stays_dead,
-    deleted, expired, failed, forgotten, half_is_justified, one_decision, one_live_per_pair,
-    rank_never_falls, recovered, rejected, rest_is_agreement, thawed,
+    deleted, expired, failed, forgotten, half_is_justified, nobody_accepted, one_decision,
+    one_live_per_pair, rank_never_falls, recovered, rejected, rest_is_agreement, thawed,
+    thawed_together,
 };
 use super::{IrcWorld, Scope, Wish, ask, change, create, first};
-use crate::irc::facts::Region;
-use crate::irc::facts::Version;
-use crate::irc::msg::{Command, Msg, Request};
+use crate::irc::facts::{Bundle, Decided, Decision, Incarnation, Region, Sealed, Version};
+use crate::irc::msg::{Body, Call, ClaimEpoch, Errand, Kind, Msg, RecordId, Request, Work};
 use crate::irc::peering::Verb::{Accept, Delete, Reject};
 use crate::irc::safeguards::Safeguards;
 use crate::models::check::{run_world, tell_raw};
@@ -41,14 +41,7 @@ where
         expected,
         quick,
         explore: Box::new(move |limits: Limits, on_progress: &mut dyn FnMut(Progress)| {
-            run_world(
-                &owned,
-                expected,
-                &world(),
-                limits,
-                |progress| on_progress(progress),
-                tell_raw,
-            )
+            run_world(&owned, expected, &world(), limits, on_progress, tell_raw)
         }),
     }
 }
@@ -94,6 +87,27 @@ fn delete_by_a() -> Wish {
     change(1, 0, 5, Delete)
 }
 
+/// A server of R says, in the name of its region, that A has accepted.
+fn lie() -> Wish {
+    let facts = Decided { decision: Some(Decision::Accepted), ..Decided::default() };
+    let bundle = Bundle::Accepter(Sealed { facts, seal: 0 });
+    let errand = Errand::Apply {
+        kind: Kind::PEERING,
+        id: first(0),
+        op: 9,
+        closed_below: 0,
+        body: Body::of(&bundle),
+    };
+    let record = RecordId { n: 1, seq: 9 };
+    let call = Call {
+        from: Region(0),
+        incarnation: Incarnation { n: 1, life: 0 },
+        tag: (Work::Record(record), ClaimEpoch::default()),
+        errand,
+    };
+    Wish { at: 1, from: 0, msg: Msg::Call(Box::new(call)) }
+}
+
 fn modify_by_r() -> Wish {
     let expected = Version { n: 1, counter: 0 };
     ask(0, 6, Request::Modify { id: first(0), expected, resolve_names: true })
@@ -101,6 +115,11 @@ fn modify_by_r() -> Wish {
 
 fn restored(scope: Scope, restores: [u8; 2]) -> Scope {
     Scope { restores: restores.to_vec(), ..scope }
+}
+
+/// The same, to the first state in which there is a request.
+fn put_back(scope: Scope, restores: [u8; 2]) -> Scope {
+    Scope { early_backup: true, ..restored(scope, restores) }
 }
 
 fn expiring(scope: Scope) -> Scope {
@@ -136,19 +155,29 @@ pub fn safe() -> Vec<Entry> {
     vec![
         entry(
             "irc-one",
-            "1 request: accept, reject, expiry, deletion by either side",
+            "1 request: accept, reject, deletion by its requester",
             true,
-            counts([0, 0, 0]),
+            counts([5_728, 51_861, 18]),
             || {
-                let scope = expiring(one(vec![accept(), reject(), delete_by_r(), delete_by_a()]));
-                safe_world(&scope, vec![both_active(), deleted(), rejected(), expired()])
+                let scope = one(vec![accept(), reject(), delete_by_r()]);
+                safe_world(&scope, vec![both_active(), deleted(), rejected()])
+            },
+        ),
+        entry(
+            "irc-expiry",
+            "1 request that may expire: accept, deletion by its requester",
+            true,
+            counts([13_768, 133_949, 19]),
+            || {
+                let scope = expiring(one(vec![accept(), delete_by_r()]));
+                safe_world(&scope, vec![both_active(), deleted(), expired()])
             },
         ),
         entry(
             "irc-options",
-            "1 request with options that change meanwhile",
+            "1 request with options that change: accept, deletion by its accepter",
             true,
-            counts([0, 0, 0]),
+            counts([53_768, 656_653, 22]),
             || {
                 let scope = one(vec![accept(), modify_by_r(), delete_by_a()]);
                 safe_world(&scope, vec![both_active(), deleted()])
@@ -156,20 +185,29 @@ pub fn safe() -> Vec<Entry> {
         ),
         entry(
             "irc-forget",
-            "1 request that is forgotten, then another for the pair",
+            "1 request that is deleted and forgotten",
             true,
-            counts([0, 0, 0]),
+            counts([33_972, 347_137, 22]),
             || {
-                let again = create(0, 1, 7);
-                let scope = forgetting(one(vec![accept(), delete_by_r(), again]), 2);
+                let scope = forgetting(one(vec![accept(), delete_by_r()]), 1);
                 safe_world(&scope, vec![both_active(), deleted(), forgotten()])
+            },
+        ),
+        entry(
+            "irc-again",
+            "1 request that is rejected, then another for the pair",
+            true,
+            counts([29_932, 397_869, 21]),
+            || {
+                let scope = one(vec![reject(), create(0, 1, 7), accept_second()]);
+                safe_world(&scope, vec![rejected(), accepted_again()])
             },
         ),
         entry(
             "irc-crossing",
             "2 requests for one pair that cross, each accepted by its owner",
             true,
-            counts([0, 0, 0]),
+            counts([47_168, 649_185, 22]),
             || {
                 let scope = one(vec![create(1, 0, 8), accept(), change(0, 1, 9, Accept)]);
                 safe_world(&scope, vec![both_active(), failed(), deleted()])
@@ -179,83 +217,138 @@ pub fn safe() -> Vec<Entry> {
             "irc-crash",
             "1 request, either control plane crashes, twice",
             true,
-            counts([0, 0, 0]),
+            counts([29_328, 227_472, 20]),
             || {
                 let scope = Scope { crashes: 2, ..one(vec![accept(), delete_by_r()]) };
                 safe_world(&scope, vec![both_active(), deleted()])
             },
         ),
         entry(
-            "irc-restore-a",
-            "1 request, the accepter's region restored once",
+            "irc-liar",
+            "1 request, a server of R that says A has accepted",
             true,
-            counts([0, 0, 0]),
+            counts([140, 875, 11]),
             || {
-                let scope = restored(one(vec![accept(), reject(), delete_by_r()]), [0, 1]);
+                let scope = one(vec![lie(), reject()]);
+                let mut world = safe_world(&scope, vec![rejected()]);
+                world.properties.push(nobody_accepted());
+                world
+            },
+        ),
+    ]
+}
+
+/// Models that are too large to be explored to their end in minutes. No violation is known; but what
+/// was not seen was not shown, so none of them counts as checked.
+pub fn large() -> Vec<Entry> {
+    fn unknown() -> Expected {
+        Expected::Safe(Counts { unique: 0, generated: 0, depth: 0 })
+    }
+    vec![
+        entry(
+            "irc-deletes",
+            "1 request: accept, deletion by either side",
+            false,
+            unknown(),
+            || {
+                let scope = one(vec![accept(), delete_by_r(), delete_by_a()]);
+                safe_world(&scope, vec![both_active(), deleted()])
+            },
+        ),
+        entry(
+            "irc-restore-a",
+            "1 request: accept or reject, the accepter's region restored once",
+            false,
+            unknown(),
+            || {
+                let scope = put_back(one(vec![accept(), reject()]), [0, 1]);
+                safe_world(&scope, vec![both_active(), thawed(), recovered()])
+            },
+        ),
+        entry(
+            "irc-restore-a-delete",
+            "1 request: accept, deletion by its requester, the accepter's region restored once",
+            false,
+            unknown(),
+            || {
+                let scope = put_back(one(vec![accept(), delete_by_r()]), [0, 1]);
+                safe_world(&scope, vec![both_active(), thawed(), recovered()])
+            },
+        ),
+        entry(
+            "irc-restore-any",
+            "1 request: accept, the accepter's region restored once, to any moment",
+            false,
+            unknown(),
+            || {
+                let scope = restored(one(vec![accept()]), [0, 1]);
                 safe_world(&scope, vec![both_active(), thawed(), recovered()])
             },
         ),
         entry(
             "irc-restore-a-twice",
-            "1 request, the accepter's region restored twice from one backup",
+            "1 request: accept, the accepter's region restored twice from one backup",
             false,
-            counts([0, 0, 0]),
+            unknown(),
             || {
-                let scope = restored(one(vec![accept(), reject()]), [0, 2]);
+                let scope = put_back(one(vec![accept()]), [0, 2]);
                 safe_world(&scope, vec![both_active(), thawed(), recovered()])
             },
         ),
         entry(
             "irc-restore-r",
-            "1 request, the requester's region restored once",
-            true,
-            counts([0, 0, 0]),
+            "1 request: accept, deletion by its requester, whose region is restored once",
+            false,
+            unknown(),
             || {
-                let scope = restored(one(vec![accept(), reject(), delete_by_r()]), [1, 0]);
+                let scope = put_back(one(vec![accept(), delete_by_r()]), [1, 0]);
                 safe_world(&scope, vec![both_active(), thawed(), recovered()])
             },
         ),
         entry(
-            "irc-restore-a-forget",
-            "1 request that is forgotten, the accepter's region restored once",
-            false,
-            counts([0, 0, 0]),
-            || {
-                let scope = forgetting(restored(one(vec![accept(), delete_by_r()]), [0, 1]), 1);
-                safe_world(&scope, vec![both_active(), thawed(), forgotten()])
-            },
-        ),
-        entry(
             "irc-restore-both",
-            "1 request, both regions restored",
+            "1 request: accept, both regions restored once",
             false,
-            counts([0, 0, 0]),
+            unknown(),
             || {
-                let scope = restored(one(vec![accept(), reject()]), [1, 1]);
-                safe_world(&scope, vec![both_active(), all_thawed(), recovered()])
+                let scope = put_back(one(vec![accept()]), [1, 1]);
+                safe_world(
+                    &scope,
+                    vec![both_active(), all_thawed(), thawed_together(), recovered()],
+                )
             },
         ),
         entry(
             "irc-three",
-            "3 regions, 1 request each to the next, accepted",
+            "3 regions, a request from the first to the second and from the second to the third",
             false,
-            counts([0, 0, 0]),
+            unknown(),
             || {
                 let scope = Scope {
                     regions: 3,
                     restores: vec![0, 0, 0],
-                    ..one(vec![create(1, 2, 8), accept(), change(2, 1, 9, Accept), delete_by_r()])
+                    ..one(vec![create(1, 2, 8), accept(), change(2, 1, 9, Accept)])
                 };
-                safe_world(&scope, vec![both_active(), deleted()])
+                safe_world(&scope, vec![both_active()])
             },
         ),
         entry(
             "irc-claims",
-            "2 servers share the log: 1 request, its deletion",
-            true,
-            counts([0, 0, 0]),
+            "2 servers share the log with 1 request, 2 claims",
+            false,
+            unknown(),
             || {
-                let claims = claims(2, vec![create(0, 1, 1), delete_by_r()], 3);
+                let claims = claims(2, vec![create(0, 1, 1)], 2);
+                claim_world(&claims, vec![pending_at_requester(), late_report()])
+            },
+        ),
+        entry(
+            "irc-claims-records",
+            "1 server, a request and its deletion, 3 claims",
+            false,
+            unknown(),
+            || {
+                let claims = claims(1, vec![create(0, 1, 1), delete_by_r()], 3);
                 claim_world(
                     &claims,
                     vec![pending_at_requester(), deleted_at_requester(), late_report()],
@@ -264,12 +357,12 @@ pub fn safe() -> Vec<Entry> {
         ),
         entry(
             "irc-claims-crash",
-            "the same, and 1 crash of a server or the control plane",
+            "1 server, 1 crash of it or of the control plane, 2 claims each",
             false,
-            counts([0, 0, 0]),
+            unknown(),
             || {
-                let claims = claims(2, vec![create(0, 1, 1), delete_by_r()], 2);
-                let claims = Claims { crashes: (vec![0, 2, 3], 1), ..claims };
+                let claims = claims(1, vec![create(0, 1, 1)], 2);
+                let claims = Claims { crashes: (vec![0, 2], 1), ..claims };
                 claim_world(&claims, vec![pending_at_requester(), late_report()])
             },
         ),
@@ -320,75 +413,55 @@ pub fn mutants() -> Vec<Entry> {
             }));
         }};
     }
-    without!(I_1_ONLY_A_EXPIRES, one_decision, 0, expiring(one(vec![accept()])));
-    without!(I_2_FACTS_JOIN, rank_never_falls, 0, one(vec![accept(), modify_by_r()]));
-    without!(I_3_KEPT_UNTIL_ACKNOWLEDGED, claims no_record_agreement, 0, claims(1, vec![create(0, 1, 1), delete_by_r()], 3));
+    without!(I_1_ONLY_A_EXPIRES, one_decision, 5, expiring(one(vec![accept()])));
+    without!(I_2_FACTS_JOIN, rank_never_falls, 5, one(vec![accept(), modify_by_r()]));
+    without!(I_3_KEPT_UNTIL_ACKNOWLEDGED, claims no_record_agreement, 8, claims(1, vec![create(0, 1, 1), delete_by_r()], 3));
     without!(
         I_4_FORGET_AFTER_CONFIRMATION,
         rest_is_agreement,
-        0,
+        4,
         forgetting(one(vec![accept(), delete_by_r()]), 1)
     );
-    without!(I_5_WATERMARK, dead_stays_dead, 0, forgetting(one(vec![accept(), delete_by_r()]), 1));
+    without!(I_5_WATERMARK, dead_stays_dead, 5, forgetting(one(vec![accept(), delete_by_r()]), 1));
     without!(
         I_6_FREEZE_AFTER_RESTORE,
         one_decision,
-        0,
-        restored(one(vec![accept(), reject()]), [0, 1])
+        6,
+        put_back(one(vec![accept(), reject()]), [0, 1])
     );
-    without!(I_7_PROMISE, one_decision, 0, restored(one(vec![accept(), reject()]), [0, 1]));
-    without!(
-        I_8_FLOOR_LEARNED_BACK,
-        one_decision,
-        0,
-        restored(one(vec![accept(), reject()]), [1, 1])
-    );
-    without!(
-        I_9_INCARNATION_UNIQUE,
-        one_decision,
-        0,
-        restored(one(vec![accept(), reject()]), [0, 2])
-    );
-    without!(
-        I_10_OLD_PROMISE_VOID,
-        one_decision,
-        0,
-        restored(one(vec![accept(), reject()]), [1, 1])
-    );
-    without!(I_11_PROMISE_WHILE_FROZEN, never all_thawed, restored(one(vec![]), [1, 1]));
+    without!(I_7_PROMISE, one_decision, 10, put_back(one(vec![accept(), reject()]), [0, 1]));
     without!(
         I_12_MERGE_THEN_DECIDE,
         dead_is_decided,
-        0,
-        restored(one(vec![delete_by_r()]), [0, 1])
+        8,
+        put_back(one(vec![delete_by_r()]), [0, 1])
     );
-    without!(I_13_TIE_BREAK, one_live_per_pair, 0, one(vec![create(1, 0, 8)]));
-    without!(I_14_DEAD_DOES_NOT_BLOCK, never accepted_again, one(vec![reject(), create(0, 1, 7), change_second()]));
-    without!(I_15_CLAIM_EPOCH_CHECKED, claims stale_report_changes_nothing, 0, claims(2, vec![create(0, 1, 1)], 2));
-    without!(I_16_EPOCH_NEVER_RESET, claims epochs_only_grow, 0, claims(1, vec![create(0, 1, 1)], 3));
-    without!(I_17_FRESH_AT_EFFECT, claims only_fresh_calls_count, 0, claims(1, vec![create(0, 1, 1), modify_by_r()], 3));
+    without!(I_13_TIE_BREAK, one_live_per_pair, 3, one(vec![create(1, 0, 8)]));
+    without!(I_14_DEAD_DOES_NOT_BLOCK, never accepted_again, one(vec![reject(), create(0, 1, 7), accept_second()]));
+    without!(I_15_CLAIM_EPOCH_CHECKED, claims stale_report_changes_nothing, 8, claims(2, vec![create(0, 1, 1)], 2));
+    without!(I_16_EPOCH_NEVER_RESET, claims epochs_only_grow, 6, claims(1, vec![create(0, 1, 1)], 3));
+    without!(I_17_FRESH_AT_EFFECT, claims only_fresh_calls_count, 17, claims(1, vec![create(0, 1, 1), modify_by_r()], 3));
     without!(
         I_18_REPLY_OF_CURRENT_LIFE,
         one_decision,
-        0,
-        restored(one(vec![accept(), reject(), modify_by_r()]), [0, 1])
+        11,
+        put_back(one(vec![accept(), reject(), modify_by_r()]), [0, 1])
     );
-    without!(I_19_LEASES_EXPIRE, claims every_claim_ends, 0, claims(1, vec![create(0, 1, 1)], 1));
-    without!(I_21_ONE_TRANSACTION, rest_is_agreement, 0, Scope { crashes: 1, ..one(vec![]) });
-    without!(I_32_DISPOSAL_FENCES, one_live_per_pair, 0, one(vec![]));
-    without!(I_33_OWN_HALF_FIRST, half_is_justified, 0, one(vec![accept(), delete_by_a()]));
+    without!(I_19_LEASES_EXPIRE, claims every_claim_ends, 3, claims(1, vec![create(0, 1, 1)], 1));
+    without!(I_21_ONE_TRANSACTION, rest_is_agreement, 3, Scope { crashes: 1, ..one(vec![]) });
+    without!(I_30_AUTHORITY, nobody_accepted, 3, one(vec![lie()]));
+    without!(I_33_OWN_HALF_FIRST, half_is_justified, 5, one(vec![accept(), delete_by_a()]));
     without!(
         I_38_DEADLINE_IN_TRANSACTION,
         accepted_in_time,
-        0,
-        restored(expiring(one(vec![accept()])), [0, 1])
+        9,
+        put_back(expiring(one(vec![accept()])), [0, 1])
     );
-    let _ = (Command::Drain(true), Msg::Operate(Command::Dispose(Region(0))));
     rows
 }
 
 /// A's owner accepts the second request.
-fn change_second() -> Wish {
+fn accept_second() -> Wish {
     let id = crate::irc::facts::OpId { seq: 1, ..first(0) };
     ask(1, 10, Request::Change { id, verb: Accept })
 }

@@ -91,11 +91,15 @@ pub enum What {
     /// A lease and the table that it protects.
     #[default]
     Lease,
+    /// Operations between two regions: peering, crossing, deletion, an outage, a restore.
+    Irc,
 }
 
 /// Runs the demo.
 pub fn run(args: &DemoArgs) -> ExitCode {
-    let What::Lease = args.what;
+    if args.what == What::Irc {
+        return super::demo_irc::run(args.json);
+    }
     let mut show = Show::new(args.json);
     match Demo::start().and_then(|mut demo| demo.play(&mut show)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,6 +13,7 @@ use crate::config::{ConfigError, ConfigErrors};
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod demo_irc;
 pub mod exec;
 mod health;
 pub mod lease;

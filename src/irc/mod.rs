@@ -9,6 +9,7 @@
 //! region's work log before the answer; an IRC server of that region carries it to the other control
 //! plane, and the answer back.
 
+mod calls;
 pub mod control;
 pub mod customer;
 mod durable;
@@ -32,7 +33,7 @@ use self::control::ControlPlane;
 use self::customer::{Customer, CustomerState};
 use self::facts::{Incarnation, OpId, Region};
 use self::ledger::{ControlState, Ledger, Link, Lost};
-use self::msg::{Answer, CallError, Claim, ClaimEpoch, Msg, RecordId, Reply, Work};
+use self::msg::{Answer, CallError, Claim, ClaimEpoch, Msg, RecordId, Work};
 use self::peering::{Label, Peering};
 use self::server::{IrcServer, ServerState};
 use crate::step::Machine;
@@ -145,25 +146,14 @@ impl ControlPlane {
         desk.work().into_iter().map(|(_, work)| work).collect()
     }
 
-    /// What it says for that work, as things are now, under the lowest claim of its present life.
-    pub fn claim_for(&self, state: &ControlState, work: Work) -> Option<Claim> {
+    /// Everything that it has to say now, under the lowest claim of its present life. For models whose
+    /// carrier is freer than any set of servers.
+    pub fn errands(&self, state: &ControlState) -> Vec<Claim> {
         let mut state = state.clone();
         let mut out = Out::new();
-        let n = state.ledger.head.incarnation.n;
+        let epoch = ClaimEpoch { n: state.ledger.head.incarnation.n, ..ClaimEpoch::default() };
         let desk = self.desk(&mut state, &mut out);
-        desk.call(work, ClaimEpoch { n, ..ClaimEpoch::default() })
-    }
-
-    /// Applies the answer to a piece of work, as the report of a claim that is held does. For models
-    /// whose carrier is freer than any set of servers.
-    pub fn settle(&self, state: &mut ControlState, reply: &Reply, o: &mut Out) {
-        let (work, epoch) = reply.tag;
-        if epoch.n != state.ledger.head.incarnation.n {
-            return;
-        }
-        let mut desk = self.desk(state, o);
-        desk.settle(work, reply);
-        desk.finish();
+        desk.work().into_iter().filter_map(|(_, work)| desk.call(work, epoch)).collect()
     }
 }
 

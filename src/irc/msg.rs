@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::{
     Account, Block, Bundle, Decided, Decision, Incarnation, Network, OpId, Region, Requested,
-    Sealed, Target, Version, from_bytes,
+    Sealed, Target, Version, from_bytes, to_bytes,
 };
 use super::peering::{Label, Side, Verb};
 
@@ -296,6 +296,13 @@ pub enum RecordVerb {
 /// The facts of an operation, as its kind writes them. Only control planes read them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Body(pub Vec<u8>);
+
+impl Body {
+    /// One side's facts of a peering, as they travel.
+    pub fn of(bundle: &Bundle) -> Self {
+        Self(to_bytes(bundle))
+    }
+}
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

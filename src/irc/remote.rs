@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::control::{Desk, IMPOSSIBLE, params_of, stored};
 use super::facts::{
-    Bundle, Decided, Facts as _, OpId, Region, Requested, Sealed, digest, from_bytes, to_bytes,
+    Bundle, Decided, Facts as _, OpId, Region, Requested, Sealed, digest, from_bytes,
 };
 use super::ledger::{Kept, Link, Peer};
 use super::log::Settled;
@@ -33,10 +33,10 @@ pub(super) fn digest_of(id: OpId, peering: &Peering) -> u64 {
 
 /// What the own side writes of a peering, as it travels.
 pub(super) fn own_bundle(peering: &Peering) -> Body {
-    Body(to_bytes(&match peering.side {
+    Body::of(&match peering.side {
         Side::Requester => Bundle::Requester(peering.requested),
         Side::Accepter => Bundle::Accepter(peering.decided),
-    }))
+    })
 }
 
 impl Desk<'_> {
@@ -55,7 +55,7 @@ impl Desk<'_> {
         let Some(peer) = self.state.ledger.peers.get(&call.from).cloned() else {
             return Status::Refused;
         };
-        if peer.disposed && self.keeps(Safeguards::I_32_DISPOSAL_FENCES) {
+        if peer.disposed {
             return Status::Disposed;
         }
         if let Errand::Prepare { nonce } = call.errand {

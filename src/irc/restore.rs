@@ -77,7 +77,7 @@ impl Desk<'_> {
                 // A promise of an older life than the one that was promised to is void: the peer has
                 // forgotten it (I-10).
                 let is_void = peer.floor.is_some_and(|floor| reply.incarnation.n < floor.n);
-                if is_void && self.keeps(Safeguards::I_10_OLD_PROMISE_VOID) {
+                if is_void {
                     return Settled::Retry(AGAIN);
                 }
                 if self.keeps(Safeguards::I_8_FLOOR_LEARNED_BACK) || peer.floor.is_none() {
@@ -165,7 +165,6 @@ impl Desk<'_> {
             return Settled::Retry(AGAIN);
         };
         let is_current = peer.floor == Some(reply.incarnation)
-            || !self.keeps(Safeguards::I_10_OLD_PROMISE_VOID)
             || !self.keeps(Safeguards::I_8_FLOOR_LEARNED_BACK);
         if *to != self.state.ledger.head.incarnation || !is_current {
             return Settled::Retry(AGAIN);
@@ -239,7 +238,10 @@ impl Desk<'_> {
         let id = item.id;
         let (accepter, is_mine) = match side {
             Side::Requester => (region, self.cp.key.has_sealed(id, &requested)),
-            Side::Accepter => (self.cp.region, self.cp.key.has_sealed(id, &decided)),
+            Side::Accepter => {
+                let is_mine = is_blank(&decided) || self.cp.key.has_sealed(id, &decided);
+                (self.cp.region, is_mine)
+            }
         };
         if requested.facts.target.region != accepter {
             return;
@@ -248,8 +250,9 @@ impl Desk<'_> {
         let is_over = match side {
             Side::Requester => self.state.ledger.has_closed(id),
             Side::Accepter => {
-                // The request is still on its way here: it comes by its own record.
-                is_blank(&decided)
+                // The request is still on its way here: it comes by its own record. But if it is dead
+                // there, it must not rise here when that record is late.
+                (is_blank(&decided) && !requested.facts.deleted)
                     || (self.keeps(Safeguards::I_5_WATERMARK)
                         && peer.seen.get(&id.n).is_some_and(|mark| mark.covers(id.seq)))
             }
@@ -265,6 +268,7 @@ impl Desk<'_> {
         }
         let mut peering = Peering::new(side, requested);
         peering.decided = decided;
+        self.reseal(id, &mut peering);
         match side {
             Side::Requester => {
                 peering.confirmed = decided.facts.is_dead();

@@ -1,8 +1,8 @@
 //! Every rule that keeps operations between regions safe, as data.
 //!
 //! Each constant is one rule, with the number that `docs/SPEC.md` gives it. Nodes run with
-//! [`Safeguards::ALL`]. For each there is a registered model of actors that leave it out, and that
-//! model must fail.
+//! [`Safeguards::ALL`]. For most there is a registered model of actors that leave them out, and that
+//! model must fail; for the others `docs/SPEC.md` names the test.
 
 use bitflags::bitflags;
 
@@ -54,10 +54,6 @@ bitflags! {
         ///
         /// Without it a region that is restored twice from one backup meets its own first life.
         const I_9_INCARNATION_UNIQUE = 1 << 9;
-        /// A promise or an answer of an older life of the peer is void.
-        ///
-        /// Without it a delayed promise thaws a region on facts that the peer has lost.
-        const I_10_OLD_PROMISE_VOID = 1 << 10;
         /// A promise is given even while frozen.
         ///
         /// Without it two restored regions wait for each other for ever.
@@ -104,11 +100,6 @@ bitflags! {
         ///
         /// Without it a region that lies says that the other has accepted.
         const I_30_AUTHORITY = 1 << 30;
-        /// What a disposed region sends has no effect.
-        ///
-        /// Without it a region that comes back revives what was ended:
-        /// <https://github.com/liqotech/liqo/pull/3122>.
-        const I_32_DISPOSAL_FENCES = 1 << 32;
         /// A deletion switches the own half off in its own step.
         ///
         /// Without it it waits for a peer that may never answer:
