@@ -46,7 +46,7 @@ pub struct TooFine {
 //= SPEC TIME-17
 pub fn entry(lease: &str, timing: &Checked) -> Result<Entry, TooFine> {
     let numbers = timing.get();
-    let tick = longest_tick(&numbers).ok_or(TooFine { margin_ns: timing.margin_ns() })?;
+    let tick = longest_tick(&numbers).ok_or_else(|| TooFine { margin_ns: timing.margin_ns() })?;
     let name = format!("config:{lease}");
     let about = format!("the numbers of lease {lease:?}, in ticks of {tick:?}");
     let owned = name.clone();
@@ -56,7 +56,7 @@ pub fn entry(lease: &str, timing: &Checked) -> Result<Entry, TooFine> {
             Expected::Holds,
             &world(numbers, tick),
             limits,
-            |progress| on_progress(progress),
+            on_progress,
             |world, path| tell(world, path.steps.iter().map(|(_, state)| state)),
         )
     };
