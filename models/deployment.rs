@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use stateright::Property;
+
 use super::check::{run_world, tell};
 use super::engine::{Limits, Progress};
 use super::lease::properties::{
@@ -54,7 +56,7 @@ pub fn entry(lease: &str, timing: &Checked) -> Result<Entry, TooFine> {
         run_world(
             &owned,
             Expected::Holds,
-            &world(numbers, tick),
+            &cluster(numbers, tick).world(properties()),
             limits,
             on_progress,
             |world, path| tell(world, path.steps.iter().map(|(_, state)| state)),
@@ -79,7 +81,7 @@ fn longest_tick(timing: &Timing) -> Option<Duration> {
     })
 }
 
-fn world(numbers: Timing, tick: Duration) -> LeaseWorld {
+fn cluster(numbers: Timing, tick: Duration) -> Cluster {
     let Timing { give_up, renew, retry, poll, .. } = numbers;
     let whenever = give_up.max(renew).max(retry).max(poll);
     let timing =
@@ -98,7 +100,10 @@ fn world(numbers: Timing, tick: Duration) -> LeaseWorld {
         hints: false,
         settled: false,
     }
-    .world(vec![
+}
+
+fn properties() -> Vec<Property<LeaseWorld>> {
+    vec![
         single_writer(),
         unique_holder_per_epoch(),
         read_only_under_another(),
@@ -107,7 +112,7 @@ fn world(numbers: Timing, tick: Duration) -> LeaseWorld {
         renewed(),
         taken_over(),
         expired(),
-    ])
+    ]
 }
 
 #[cfg(test)]
@@ -124,6 +129,42 @@ mod tests {
         })
     }
 
+    //= SPEC TIME-17 test
+    #[test]
+    fn what_safety_rests_on_is_kept_and_the_rest_comes_at_any_time() {
+        let numbers = Timing::DEFAULT;
+        let modelled = cluster(numbers, Duration::from_secs(1)).timing;
+        assert_eq!(
+            (modelled.lease, modelled.give_up, modelled.hook, modelled.clock_error_ppm),
+            (numbers.lease, numbers.give_up, numbers.hook, numbers.clock_error_ppm)
+        );
+        for (any, own) in [
+            (modelled.renew, numbers.renew),
+            (modelled.retry, numbers.retry),
+            (modelled.poll, numbers.poll),
+        ] {
+            assert!(any >= own && modelled.jitter == any, "from now until later than {own:?}");
+        }
+    }
+
+    #[test]
+    fn small_numbers_are_explored_to_the_end_and_hold() {
+        let timing = Timing {
+            lease: Duration::from_millis(300),
+            give_up: Duration::from_millis(199),
+            renew: Duration::from_millis(50),
+            retry: Duration::from_millis(40),
+            poll: Duration::from_millis(50),
+            jitter: Duration::from_millis(5),
+            hook: Duration::ZERO,
+            ..Timing::DEFAULT
+        };
+        let entry = entry("orders", &timing.validate().unwrap()).unwrap();
+        let outcome = (entry.explore)(Limits::default(), &mut |_| ());
+        assert!(outcome.as_registered && outcome.exhaustive, "{:?}", outcome.verdict);
+    }
+
+    //= SPEC TIME-17 test
     #[test]
     fn the_tick_is_the_longest_that_leaves_room() {
         // 2 + 0 < 3 in ticks of 1 s; in ticks of 1.5 s the hold takes 2 and the watch 2.
