@@ -7,5 +7,7 @@ pub mod canonical;
 pub mod check;
 pub mod engine;
 pub mod lease;
+pub mod lease_replay;
 pub mod registry;
+pub mod replay;
 pub mod world;

@@ -29,4 +29,5 @@ pub mod models;
 pub mod node;
 pub mod persistent;
 pub mod step;
+pub mod trace;
 pub mod wire;

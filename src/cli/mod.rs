@@ -16,6 +16,7 @@ pub mod demo;
 pub mod lease;
 pub mod node;
 pub mod paint;
+pub mod trace;
 
 /// Lease election, written once: model-checked, and running over UDP.
 #[derive(Debug, Parser)]
@@ -42,6 +43,9 @@ pub enum Command {
     Lease(lease::LeaseCommand),
     /// Run one node of a cluster.
     Node(node::NodeArgs),
+    /// Check the traces that nodes have written, or export them.
+    #[command(subcommand)]
+    Trace(trace::TraceCommand),
 }
 
 /// Runs the command that the arguments name. Exit code 2 is a usage error, for every command.
@@ -52,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
+        Command::Trace(command) => trace::run(&command),
     }
 }
 

@@ -12,12 +12,14 @@ pub mod control;
 mod counts;
 mod handle;
 pub mod launch;
+mod record;
 mod runtime;
 pub mod storage;
 pub mod timers;
 
 pub use counts::Counts;
 pub use handle::{
-    Bind, Direction, Exit, HandBack, Handle, Hooks, Node, NodeError, Published, Runnable, Spec,
-    StartError, TellError,
+    Bind, Direction, Exit, HandBack, Handle, Hooks, NewRecorder, Node, NodeError, Published,
+    Runnable, Spec, StartError, TellError,
 };
+pub use record::record_into;
