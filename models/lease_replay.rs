@@ -66,7 +66,10 @@ impl Replayed for Member {
         }
         let nodes = actors.len();
         Ok(World {
-            actors: actors.iter().map(|actor| actor.clone().unwrap_or(idle.clone())).collect(),
+            actors: actors
+                .iter()
+                .map(|actor| actor.clone().unwrap_or_else(|| idle.clone()))
+                .collect(),
             time: Time::Untimed,
             network: Network::Free { repeats: true },
             faults: Faults {
@@ -169,6 +172,7 @@ struct Times {
     /// The first sending of each of the last requests, by the host's clock.
     requests: VecDeque<(Nonce, u64)>,
     stopping_since: Option<u64>,
+    deadline: Option<u64>,
     spell: Option<Spell>,
     past: VecDeque<(Epoch, u64, u64)>,
 }
@@ -274,6 +278,7 @@ impl Monitor<Member> for LeaseMonitor {
         let sent_at = |nonce: &Nonce| {
             times.requests.iter().find(|(known, _)| known == nonce).map(|&(_, at)| at)
         };
+        let mut granted = None;
         match &told.input {
             Heard::Deliver { msg: Msg::ReadOk { nonce, .. }, .. } => {
                 let took = sent_at(nonce).map_or(0, |at| told.at - at);
@@ -285,15 +290,7 @@ impl Monitor<Member> for LeaseMonitor {
             } => {
                 let sent = sent_at(nonce);
                 self.write = self.write.max(sent.map_or(0, |at| told.at - at));
-                if let (Some(sent), Some(deadline)) = (sent, told.deadline)
-                    && deadline > sent.saturating_add(nanos(timing.give_up))
-                {
-                    return Err(format!(
-                        "the term is held until {deadline}, and its grant was sent at {sent}: G would end \
-                         it {} ns earlier",
-                        deadline - sent - nanos(timing.give_up)
-                    ));
-                }
+                granted = sent;
             }
             Heard::Own { msg: Msg::Stopped { .. } } => {
                 if let Some(since) = times.stopping_since.take() {
@@ -309,11 +306,28 @@ impl Monitor<Member> for LeaseMonitor {
             }
             _ => {}
         }
+        // A term begins and goes on by the answer to a request alone, and counts from its sending.
+        let moved = told.deadline.filter(|_| told.deadline != times.deadline);
+        times.deadline = told.deadline;
+        if let Some(deadline) = moved {
+            let Some(sent) = granted else {
+                return Err(format!(
+                    "the term is held until {deadline}, and no answer has granted that"
+                ));
+            };
+            let limit = sent.saturating_add(nanos(timing.give_up));
+            if deadline > limit {
+                return Err(format!(
+                    "the term is held until {deadline}, and its grant was sent at {sent}: G ends it at {limit}"
+                ));
+            }
+        }
         self.spell(seen, host.elector.phase, timing)
     }
 
     fn end_of_life(&mut self, node: usize, shared: Option<u64>) -> Result<(), String> {
         self.hosts[node].stopping_since = None;
+        self.hosts[node].deadline = None;
         self.hosts[node].requests.clear();
         match shared {
             Some(end) => self.close(node, end),

@@ -28,6 +28,7 @@ pub mod models;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod persistent;
+pub mod sim;
 pub mod step;
 pub mod trace;
 pub mod wire;

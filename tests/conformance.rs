@@ -159,7 +159,7 @@ fn sentences_are_well_formed_and_serve_every_requirement() {
             problems.push(format!("{SPEC}: no sentence serves {row}: add one, or name it in one"));
         }
     }
-    for prefix in ["LEASE-", "TIME-", "TRACE-"] {
+    for prefix in ["LEASE-", "TIME-", "TRACE-", "SIM-"] {
         let numbers: BTreeSet<usize> =
             first.keys().filter_map(|id| id.strip_prefix(prefix)?.parse().ok()).collect();
         let count = numbers.len();

@@ -243,7 +243,8 @@ fn assert_itf(path: &Path) {
     let last = &trace.states.last().unwrap().value.nodes;
     assert_eq!(last.len(), 5);
     assert_eq!(last[&3].kind, "store");
-    let holds = |shown: &Shown| shown.nodes.values().any(|it| it.role.as_deref() == Some("holding"));
+    let holds =
+        |shown: &Shown| shown.nodes.values().any(|it| it.role.as_deref() == Some("holding"));
     assert!(trace.states.iter().any(|state| holds(&state.value)));
 }
 
@@ -258,4 +259,20 @@ fn large_integers_survive_the_export() {
 #[test]
 fn nothing_leaves_a_node_before_its_line_is_in_the_file() {
     trace::cluster::a_message_is_never_ahead_of_its_line();
+}
+
+#[test]
+#[ignore = "measures how much a trace costs a store"]
+fn what_a_trace_costs() {
+    for (durable, count) in [(false, 60_000), (true, 10_000)] {
+        let rate = |traced| trace::cluster::renewals_per_second(traced, durable, count);
+        rate(false);
+        for _ in 0..3 {
+            let (without, with) = (rate(false), rate(true));
+            println!(
+                "disk {durable}: {without:.0} conditional writes/s without a trace, {with:.0} with one: {:.1} % less",
+                (1.0 - with / without) * 100.0
+            );
+        }
+    }
 }

@@ -598,7 +598,7 @@ impl Demo {
             Config::parse_in(&file, directory.path()).map_err(|errors| errors.to_string())?;
         let monitor = Monitor::start().map_err(system)?;
         let nodes = NAMES.map(|_| None).into_iter().collect();
-        let traces = traces.unwrap_or(directory.path()).to_owned();
+        let traces = traces.unwrap_or_else(|| directory.path()).to_owned();
         std::fs::create_dir_all(&traces).map_err(|error| {
             format!("cannot make {} ({error}): name another folder", traces.display())
         })?;

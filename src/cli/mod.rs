@@ -16,6 +16,7 @@ pub mod demo;
 pub mod lease;
 pub mod node;
 pub mod paint;
+pub mod sim;
 pub mod trace;
 
 /// Lease election, written once: model-checked, and running over UDP.
@@ -43,6 +44,9 @@ pub enum Command {
     Lease(lease::LeaseCommand),
     /// Run one node of a cluster.
     Node(node::NodeArgs),
+    /// Simulate a cluster from a seed, with faults, and check what it did.
+    #[command(subcommand)]
+    Sim(sim::SimCommand),
     /// Check the traces that nodes have written, or export them.
     #[command(subcommand)]
     Trace(trace::TraceCommand),
@@ -56,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
+        Command::Sim(command) => sim::run(&command),
         Command::Trace(command) => trace::run(&command),
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tenure::config::Config;
 use tenure::lease::msg::Msg;
-use tenure::lease::record::{Holder, NodeId, Nonce};
+use tenure::lease::record::{Claim, Expect, Holder, NodeId, NodeSet, Nonce};
 use tenure::lease::{HostView, Member, Role, View};
 use tenure::node::{Bind, Handle, Node, launch, record_into};
 use tenure::trace::check::Source;
@@ -264,4 +264,51 @@ pub fn a_message_is_never_ahead_of_its_line() {
         assert!(text.contains(&sent), "datagram {} has no line yet", header.sequence);
     }
     cluster.kill(STORE);
+}
+
+/// How many conditional writes a second a store answers, 32 under way at a time.
+pub fn renewals_per_second(traced: bool, durable: bool, count: u64) -> f64 {
+    let cluster = Cluster::prepare();
+    let mut spec = launch::spec(&cluster.config, NAMES[STORE]).unwrap();
+    spec.bind = Bind::Socket(cluster.sockets[STORE].try_clone().unwrap());
+    if !durable {
+        spec.storage = None;
+    }
+    if traced {
+        record_into(&mut spec, cluster.trace(STORE));
+    }
+    let node = Node::start(spec).unwrap();
+    let (host, store) = (&cluster.sockets[0], node.address());
+    host.set_read_timeout(Some(PATIENCE)).unwrap();
+    let by = Holder { node: NodeId(0), incarnation: 1 };
+    let begun = Instant::now();
+    let mut buffer = [0; 2000];
+    let window = 32;
+    for n in 0..count + window {
+        if n < count {
+            let header = Header {
+                source: NodeId(0),
+                destination: NodeId(STORE as u16),
+                incarnation: 1,
+                sequence: n as u32,
+            };
+            let claim = Claim {
+                holder: Some(by),
+                epoch: 1,
+                lease: Duration::from_secs(1),
+                in_sync: NodeSet::EMPTY.with(NodeId(0)),
+            };
+            let nonce = Nonce { by, n: n + 1 };
+            let write = Msg::Write { nonce, expect: Expect::Version(n), claim };
+            let datagram = wire::encode(&header, 0, &write, &mut Plain).unwrap();
+            host.send_to(&datagram, store).unwrap();
+        }
+        if n >= window {
+            host.recv_from(&mut buffer).unwrap();
+        }
+    }
+    let took = begun.elapsed();
+    assert_eq!(node.counts().delivered, count);
+    node.kill();
+    count as f64 / took.as_secs_f64()
 }

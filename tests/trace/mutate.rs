@@ -256,10 +256,10 @@ fn overdue(b: &mut Bench<'_>) {
         delivers(line, "ReadOk") && sets(line, "Watch").is_none() && line.get("timers").is_none()
     });
     let mut lines = b.files[file].clone();
-    let dues = lines[..index].iter().filter_map(|line| {
+    let mut dues = lines[..index].iter().filter_map(|line| {
         Some(line["timers"][sets(line, "Poll")?]["set"]["due"].as_u64().expect("a time"))
     });
-    let due = dues.last().expect("a poll is armed");
+    let due = dues.next_back().expect("a poll is armed");
     lines[index]["at"] = json!(due + 1);
     b.mutants.push(b.build("an overdue timer is passed over", file, &lines, Options::default()));
 }
