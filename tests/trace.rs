@@ -255,6 +255,17 @@ fn large_integers_survive_the_export() {
     assert_eq!(value, serde_json::json!({"a": {"#bigint": "18446744073709551615"}, "b": 7}));
 }
 
+/// kill -9 loses no line of anything that somebody has seen.
+//= SPEC TRACE-1 test
+#[test]
+fn a_run_whose_holders_are_killed_is_accepted() {
+    let run = trace::cluster::killed_processes(4);
+    let report = judge(&run, Options::default());
+    assert_accepted(&report);
+    assert!(report.coverage["crash"] >= 4, "{:?}", report.coverage);
+    println!("{} of {} steps undone", report.undone, report.logged);
+}
+
 //= SPEC TRACE-1 test
 #[test]
 fn nothing_leaves_a_node_before_its_line_is_in_the_file() {

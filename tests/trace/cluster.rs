@@ -81,6 +81,8 @@ impl Recorded {
 
 pub struct Cluster {
     config: Config,
+    /// The cluster file, for nodes in processes of their own.
+    text: String,
     sockets: Vec<UdpSocket>,
     nodes: Vec<Option<Handle<Member>>>,
     directory: tempfile::TempDir,
@@ -132,7 +134,7 @@ impl Cluster {
         file += "[[lease]]\nname = \"table\"\nhosts = [\"a\", \"b\", \"c\"]\nstore = \"s\"\n";
         let config = Config::parse_in(&file, directory.path()).unwrap();
         let nodes = NAMES.map(|_| None).into();
-        Self { config, sockets, nodes, directory, written: 0 }
+        Self { config, text: file, sockets, nodes, directory, written: 0 }
     }
 
     fn trace(&self, id: usize) -> PathBuf {
@@ -311,4 +313,64 @@ pub fn renewals_per_second(traced: bool, durable: bool, count: u64) -> f64 {
     assert_eq!(node.counts().delivered, count);
     node.kill();
     count as f64 / took.as_secs_f64()
+}
+
+/// A host in a process of its own. It is killed when this is dropped.
+struct Process(std::process::Child);
+
+impl Process {
+    fn start(cluster: &Cluster, id: usize) -> Self {
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_tenure"))
+            .args(["node", "--id", NAMES[id], "--config"])
+            .arg(cluster.directory.path().join("cluster.toml"))
+            .arg("--trace")
+            .arg(cluster.trace(id))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Hosts in processes of their own, of which the holder is killed in the midst of its writes, again and
+/// again, and starts at once.
+pub fn killed_processes(rounds: u64) -> Recorded {
+    let mut cluster = Cluster::prepare();
+    std::fs::write(cluster.directory.path().join("cluster.toml"), &cluster.text).unwrap();
+    // Their ports are the processes' now.
+    for socket in &mut cluster.sockets[..3] {
+        *socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    }
+    cluster.start_node(STORE);
+    let mut hosts: Vec<_> = (0..3).map(|id| Process::start(&cluster, id)).collect();
+    cluster.start_node(CLIENT);
+    for round in 0..rounds {
+        cluster.write(3);
+        for n in 0..20 {
+            cluster.written += 1;
+            let (key, value) = (format!("k{n}"), format!("r{round}"));
+            cluster.node(CLIENT).tell(0, Msg::Submit { key, value }).unwrap();
+        }
+        // Some of them are acknowledged, the others are under way.
+        std::thread::sleep(Duration::from_millis(7 + round * 5));
+        let holder = until("the store knows a holder", || match cluster.view(STORE) {
+            Some(View::Store { holder: Some(holder), .. }) => Some(usize::from(holder.0)),
+            _ => None,
+        });
+        hosts[holder] = {
+            hosts[holder].0.kill().unwrap();
+            hosts[holder].0.wait().unwrap();
+            Process::start(&cluster, holder)
+        };
+    }
+    cluster.write(3);
+    drop(hosts);
+    cluster.finish()
 }
