@@ -11,7 +11,8 @@
 //! 2. [`step`]: the only caller of actors.
 //! 3. `models`: the world with and without time, its canonical form, the engine, the registry.
 //! 4. [`wire`] and `node`: the runtime over UDP, with durable storage.
-//! 5. `config` and `cli`: what an operator sees.
+//! 5. [`trace`]: what nodes record and how a run is judged; [`sim`]: clusters from a seed.
+//! 6. `config` and `cli`: what an operator sees.
 //!
 //! Without default features only the pure part is built: no socket, no clock, no disk, no tokio.
 

@@ -1,7 +1,7 @@
 //! Traces: what each node did, step by step, so that anybody can check afterwards that the run was a
 //! behaviour of the checked model.
 //!
-//! A node writes one line of JSON for each step ([`format`], [`write`]). Checking reads the files of
+//! A node writes one line of JSON for each step ([`mod@format`], [`mod@write`]). Checking reads the files of
 //! all nodes again: each node by itself goes through [`step`](crate::step::step) ([`local`]), and all
 //! of them together go through the model's own world, where every action must be enabled before it is
 //! taken. `docs/TRACE.md` has the schema and says what a verdict means.
