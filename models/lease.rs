@@ -189,10 +189,10 @@ impl LeaseObserver {
                 continue;
             };
             // What counts as an effect is a new entry; compaction only drops what is replaced.
-            let is_effect = new.log.iter().any(|(seq, entry)| old.log.get(seq) != Some(entry))
-                && after.nodes[host].state.is_some()
-                && before.nodes[host].state.is_some();
-            if !is_effect {
+            let mut is_effect = false;
+            new.log.difference(&old.log, |_, entry| is_effect |= entry.is_some());
+            let runs = |state: &LeaseState| state.nodes[host].state.is_some();
+            if !is_effect || !runs(before) || !runs(after) {
                 continue;
             }
             let (writer, epoch) = match event {

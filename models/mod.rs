@@ -10,5 +10,7 @@ pub mod deployment;
 pub mod engine;
 pub mod irc;
 pub mod lease;
+pub mod lease_replay;
 pub mod registry;
+pub mod replay;
 pub mod world;

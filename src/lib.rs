@@ -11,7 +11,8 @@
 //! 2. [`step`]: the only caller of actors.
 //! 3. `models`: the world with and without time, its canonical form, the engine, the registry.
 //! 4. [`wire`] and `node`: the runtime over UDP, with durable storage.
-//! 5. `config` and `cli`: what an operator sees.
+//! 5. [`trace`]: what nodes record and how a run is judged; [`sim`]: clusters from a seed.
+//! 6. `config` and `cli`: what an operator sees.
 //!
 //! To use an elector in a program of one's own: `embed`, and [`guard`] for what it permits.
 //!
@@ -38,8 +39,10 @@ pub mod models;
 #[cfg(feature = "embed")]
 pub mod node;
 pub mod persistent;
+pub mod sim;
 pub mod step;
 mod sync;
+pub mod trace;
 pub mod wire;
 
 /// The examples in the README are tests.

@@ -8,12 +8,23 @@ use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 
 use imbl::ordmap::DiffItem;
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// An ordered map with structural sharing: a clone costs a pointer, a difference what has changed.
+///
+/// It keeps a digest of its content up to date, so that telling the content of a large map costs no
+/// more than the changes have.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PersistentMap<K: Ord, V>(imbl::OrdMap<K, V>);
+pub struct PersistentMap<K: Ord, V>(imbl::OrdMap<K, V>, u64);
 
-impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
+/// The digest of one entry. A map's is the sum of its entries', whatever their order.
+fn digest<K: Hash, V: Hash>(key: &K, value: &V) -> u64 {
+    let mut hasher = Xxh3Default::new();
+    (key, value).hash(&mut hasher);
+    hasher.finish()
+}
+
+impl<K: Ord + Clone + Hash, V: Clone + Hash> PersistentMap<K, V> {
     /// The value at a key.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.0.get(key)
@@ -26,12 +37,27 @@ impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
 
     /// Sets the value at a key and returns the one that was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let new = digest(&key, &value);
+        let old = self.0.get(&key).map_or(0, |old| digest(&key, old));
+        self.1 = self.1.wrapping_add(new).wrapping_sub(old);
         self.0.insert(key, value)
     }
 
     /// Removes a key and returns its value.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        self.0.remove(key)
+        let removed = self.0.remove(key);
+        if let Some(old) = &removed {
+            self.1 = self.1.wrapping_sub(digest(key, old));
+        }
+        removed
+    }
+}
+
+impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
+    /// A digest of the content: 64 bits that are equal for equal maps, and hardly for others. The same
+    /// in every run, on machines of one byte order.
+    pub fn digest(&self) -> u64 {
+        self.1.wrapping_add(self.0.len() as u64)
     }
 
     /// The entry with the largest key.
@@ -84,7 +110,7 @@ impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
 
 impl<K: Ord, V> Default for PersistentMap<K, V> {
     fn default() -> Self {
-        Self(imbl::OrdMap::new())
+        Self(imbl::OrdMap::new(), 0)
     }
 }
 
@@ -104,9 +130,13 @@ impl<K: Ord + Debug, V: Debug> Debug for PersistentMap<K, V> {
     }
 }
 
-impl<K: Ord + Clone, V: Clone> FromIterator<(K, V)> for PersistentMap<K, V> {
+impl<K: Ord + Clone + Hash, V: Clone + Hash> FromIterator<(K, V)> for PersistentMap<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
-        Self(entries.into_iter().collect())
+        let mut map = Self::default();
+        for (key, value) in entries {
+            map.insert(key, value);
+        }
+        map
     }
 }
 
@@ -114,7 +144,6 @@ impl<K: Ord + Clone, V: Clone> FromIterator<(K, V)> for PersistentMap<K, V> {
 mod tests {
     use super::*;
     use std::hash::{BuildHasher, BuildHasherDefault};
-    use xxhash_rust::xxh3::Xxh3Default;
 
     fn hash(value: &impl Hash) -> u64 {
         BuildHasherDefault::<Xxh3Default>::default().hash_one(value)
@@ -125,6 +154,19 @@ mod tests {
         let seven: PersistentMap<u8, u8> = [(7, 7)].into_iter().collect();
         let none: PersistentMap<u8, u8> = PersistentMap::default();
         assert_ne!(hash(&(&seven, &none)), hash(&(&none, &seven)));
+    }
+
+    #[test]
+    fn a_digest_tells_the_content_however_it_came_about() {
+        let one: PersistentMap<u8, char> = [(1, 'a'), (2, 'b')].into_iter().collect();
+        let mut other: PersistentMap<u8, char> =
+            [(3, 'c'), (2, 'x'), (1, 'a')].into_iter().collect();
+        assert_ne!(one.digest(), other.digest());
+        other.remove(&3);
+        assert_ne!(one.digest(), other.digest());
+        other.insert(2, 'b');
+        assert_eq!(one.digest(), other.digest());
+        assert_eq!(one, other);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::UdpSocket;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,8 @@ use crate::lease::record::{Epoch, NodeId};
 use crate::lease::timing::Timing;
 use crate::lease::{HostView, Member, Role, View};
 use crate::node::clock::BootInstant;
-use crate::node::{Bind, Direction, Handle, Node, Published, launch};
+use crate::node::{Bind, Direction, Handle, Node, Published, launch, record_into};
+use crate::trace::check::{Options, Source, Verdict, check};
 
 /// Short enough to be watched, and safe.
 const TIMING: Timing = Timing {
@@ -83,6 +84,9 @@ pub struct DemoArgs {
     /// Print JSON, one object a line: each event as it happens, and a summary.
     #[arg(long)]
     pub json: bool,
+    /// Where the nodes' traces are kept; without it they are checked and thrown away.
+    #[arg(long, value_name = "DIR")]
+    pub trace_dir: Option<PathBuf>,
 }
 
 /// What can be shown.
@@ -101,7 +105,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
         return super::demo_irc::run(args.json);
     }
     let mut show = Show::new(args.json);
-    match Demo::start().and_then(|mut demo| demo.play(&mut show)) {
+    match Demo::start(args.trace_dir.as_deref()).and_then(|mut demo| demo.play(&mut show)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => super::failure(reason),
     }
@@ -550,12 +554,14 @@ struct Demo {
     nodes: Vec<Option<Arc<Handle<Member>>>>,
     monitor: Monitor,
     writer: Option<Writer>,
+    /// Where the nodes write what they do.
+    traces: PathBuf,
     /// Removed when the demo ends, after the nodes have closed their files.
     _directory: TempDir,
 }
 
 impl Demo {
-    fn start() -> Run<Self> {
+    fn start(traces: Option<&Path>) -> Run<Self> {
         let system = |error: io::Error| format!("the system refuses what the demo needs: {error}");
         let directory =
             tempfile::Builder::new().prefix("tenure-demo-").tempdir().map_err(system)?;
@@ -596,7 +602,23 @@ impl Demo {
             Config::parse_in(&file, directory.path()).map_err(|errors| errors.to_string())?;
         let monitor = Monitor::start().map_err(system)?;
         let nodes = NAMES.map(|_| None).into_iter().collect();
-        Ok(Self { config, sockets, nodes, monitor, writer: None, _directory: directory })
+        let traces = traces.unwrap_or_else(|| directory.path()).to_owned();
+        std::fs::create_dir_all(&traces).map_err(|error| {
+            format!("cannot make {} ({error}): name another folder", traces.display())
+        })?;
+        let demo =
+            Self { config, sockets, nodes, monitor, writer: None, traces, _directory: directory };
+        if let Some(old) = NAMES.iter().map(|name| demo.trace(name)).find(|file| file.exists()) {
+            let old = old.display();
+            return Err(format!(
+                "{old} is the trace of another run: remove it, or name another folder"
+            ));
+        }
+        Ok(demo)
+    }
+
+    fn trace(&self, name: &str) -> PathBuf {
+        self.traces.join(format!("{name}.ndjson"))
     }
 
     /// Starts a node, or starts it again.
@@ -609,6 +631,7 @@ impl Demo {
         });
         let mut spec = launch::spec(&self.config, NAMES[id]).map_err(|error| error.to_string())?;
         spec.bind = Bind::Socket(drained.map_err(|error| error.to_string())?);
+        record_into(&mut spec, self.trace(NAMES[id]));
         let handle = Node::start(spec).map_err(|error| error.to_string())?;
         if HOSTS.contains(&id) {
             self.monitor.look_at(id, handle.views(LEASE).expect("a host has a part in the lease"));
@@ -690,6 +713,7 @@ impl Demo {
         self.hand_over(show)?;
         self.store_restart(show)?;
         self.final_checks(show)?;
+        self.check_traces(show);
         show.finish()
     }
 
@@ -868,6 +892,29 @@ impl Demo {
             show.check("the term outlives the store's absence", "it has ended", false);
         }
         Ok(())
+    }
+
+    /// Everything that the nodes did, once more through the model.
+    fn check_traces(&mut self, show: &mut Show) {
+        for node in &mut self.nodes {
+            if let Some(node) = node.take() {
+                node.stop();
+            }
+        }
+        let sources: Vec<_> = NAMES.iter().map(|name| Source::File(self.trace(name))).collect();
+        let report = check::<Member>(&sources, Options::default());
+        let measured = match (&report.problem, report.verdict) {
+            (None, Verdict::Accepted) => {
+                format!("{} of {}", report.taken + report.undone, report.logged)
+            }
+            (Some(problem), _) => format!("{}:{}: {}", problem.file, problem.line, problem.what),
+            (None, _) => "no verdict".to_owned(),
+        };
+        let what = format!(
+            "recorded steps that the checked model allows, {} lives, {} undone by crashes",
+            report.lives, report.undone
+        );
+        show.check(&what, measured, report.verdict == Verdict::Accepted);
     }
 
     fn final_checks(&mut self, show: &mut Show) -> Run<()> {

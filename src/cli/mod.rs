@@ -19,6 +19,8 @@ mod health;
 pub mod lease;
 pub mod node;
 pub mod paint;
+pub mod sim;
+pub mod trace;
 pub mod warden;
 pub mod watchdog;
 
@@ -47,6 +49,12 @@ pub enum Command {
     Lease(lease::LeaseCommand),
     /// Run one node of a cluster.
     Node(node::NodeArgs),
+    /// Simulate a cluster from a seed, with faults, and check what it did.
+    #[command(subcommand)]
+    Sim(sim::SimCommand),
+    /// Check the traces that nodes have written, or export them.
+    #[command(subcommand)]
+    Trace(trace::TraceCommand),
     /// Become a command that dies with its warden: `tenure warden` starts it.
     #[command(hide = true)]
     Ward(warden::WardArgs),
@@ -63,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
+        Command::Sim(command) => sim::run(&command),
+        Command::Trace(command) => trace::run(&command),
         Command::Ward(args) => warden::become_command(&args),
         Command::Warden(args) => warden::run(&args),
     }

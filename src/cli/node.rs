@@ -19,7 +19,7 @@ use crate::lease::record::NodeId;
 use crate::lease::{Member, Role, View};
 use crate::node::clock::BootInstant;
 use crate::node::control::Control;
-use crate::node::{Exit, Handle, Node, Published, launch};
+use crate::node::{Exit, Handle, Node, Published, launch, record_into};
 
 /// How long the release of the leases may take at most when the node is told to end.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
@@ -46,6 +46,9 @@ pub struct NodeArgs {
     /// Serve health and metrics at this address: /leader, /healthz, /readyz, /metrics.
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<std::net::SocketAddr>,
+    /// Write a line for each step into this file, behind what is there: see `tenure trace check`.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print the ready line and each change of a role as JSON, one object a line.
     #[arg(long)]
     pub json: bool,
@@ -98,7 +101,10 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
     // From here on a signal is never missed, whatever the start is waiting for.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
-    let spec = launch::spec(&config, &args.id).map_err(|error| text(&error))?;
+    let mut spec = launch::spec(&config, &args.id).map_err(|error| text(&error))?;
+    if let Some(trace) = &args.trace {
+        record_into(&mut spec, trace.clone());
+    }
     let node = config.node(&args.id).expect("it has a spec").clone();
     let listener = match node.control {
         Some(control) => Some(TcpListener::bind(control).map_err(|error| {

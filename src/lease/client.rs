@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use stateright::actor::Id;
 
 use super::elector::exactly;
@@ -14,7 +15,7 @@ use super::record::{Epoch, NodeId};
 use super::{Out, Storage, Timer};
 
 /// What one client is told at its making.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// The node it is.
     pub me: NodeId,

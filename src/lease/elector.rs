@@ -47,7 +47,7 @@ use super::timing::Timing;
 use super::{Out, Timer};
 
 /// What one elector is told at its making.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Elector {
     /// The host it runs on.
     pub me: NodeId,

@@ -3,6 +3,7 @@
 //! Both live in one process and change in one step: the replica is primary exactly while the elector
 //! holds, and there is no instant between the two in which a crash or a message could fit.
 
+use serde::{Deserialize, Serialize};
 use stateright::actor::Id;
 
 use super::elector::{Elector, ElectorState, Then};
@@ -13,7 +14,7 @@ use super::safeguards::Safeguards;
 use super::{Out, Storage, Timer};
 
 /// What one host is told at its making.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Its elector.
     pub elector: Elector,

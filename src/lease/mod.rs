@@ -33,7 +33,7 @@ use crate::step::Machine;
 pub(crate) type Out = stateright::actor::Out<Member>;
 
 /// One actor of the lease protocol: every node of a lease is one of these.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Member {
     /// Holds a replica and contends for the lease.
     Host(Host),

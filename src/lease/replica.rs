@@ -35,7 +35,7 @@ use super::{Out, Timer};
 use crate::persistent::PersistentMap;
 
 /// What one replica is told at its making.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
     /// The host it is on.
     pub me: NodeId,

@@ -9,7 +9,9 @@ use bitflags::bitflags;
 
 bitflags! {
     /// A set of rules. Names and numbers are those of `docs/SPEC.md`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    #[derive(
+        Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+    )]
     pub struct Safeguards: u64 {
         /// The deadline counts from the *send* of the renewal, never from its answer.
         ///

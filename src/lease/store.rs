@@ -4,6 +4,7 @@
 //! single register on a single node it is linearizable by construction; what it must not do is answer
 //! before the write would survive a crash.
 
+use serde::{Deserialize, Serialize};
 use stateright::actor::Id;
 
 use super::msg::Msg;
@@ -12,7 +13,7 @@ use super::safeguards::Safeguards;
 use super::{Out, Storage};
 
 /// What a store is told at its making.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseStore {
     /// Who gets a hint after each committed write.
     pub hints: Vec<NodeId>,

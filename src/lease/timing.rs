@@ -23,13 +23,15 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::duration::{Exact, from_nanos};
 
 /// Parts per million in one.
 const MILLION: u128 = 1_000_000;
 
 /// The timing of one lease. The letters are those of the timing inequality.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timing {
     /// L: how long a watcher waits over an unchanged record, on its own clock.
     pub lease: Duration,

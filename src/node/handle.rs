@@ -21,6 +21,7 @@ use super::storage::StorageError;
 use crate::durable::Durable;
 use crate::lease::record::NodeId;
 use crate::step::Machine;
+use crate::trace::Recorder;
 use crate::wire::{Message, Plain, Seal};
 
 /// How many messages may wait between [`Handle::tell`] and the loop.
@@ -102,7 +103,13 @@ pub struct Spec<A: Actor> {
     pub hooks: Box<dyn Hooks<A::Msg>>,
     /// What seals datagrams.
     pub seal: Box<dyn Seal>,
+    /// What takes down the node's steps, made when the incarnation is known. See
+    /// [`record_into`](super::record_into).
+    pub recorder: Option<NewRecorder<A>>,
 }
+
+/// Makes what takes down the steps of the life of this incarnation.
+pub type NewRecorder<A> = Box<dyn FnOnce(u32) -> Result<Box<dyn Recorder<A>>, StartError> + Send>;
 
 impl<A: Runnable> Spec<A> {
     /// A node with no actors yet and no storage, that hands back at once and seals nothing.
@@ -116,6 +123,7 @@ impl<A: Runnable> Spec<A> {
             actors: Vec::new(),
             hooks: Box::new(|_: u16, _: &A::Msg| HandBack::Now),
             seal: Box::new(Plain),
+            recorder: None,
         }
     }
 }
@@ -160,6 +168,14 @@ pub enum StartError {
     /// The storage cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The trace cannot be written.
+    #[error("cannot write the trace {path} ({reason}): name a file that can be written")]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
     /// The system refuses a thread, a timer or the like.
     #[error("the system refuses what a node needs ({0}): raise its limits")]
     System(String),

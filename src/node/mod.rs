@@ -17,6 +17,8 @@ mod handle;
 #[cfg(feature = "node")]
 pub mod launch;
 #[cfg(feature = "node")]
+mod record;
+#[cfg(feature = "node")]
 pub mod restore;
 #[cfg(feature = "node")]
 mod runtime;
@@ -28,9 +30,11 @@ pub mod timers;
 pub use counts::Counts;
 #[cfg(feature = "node")]
 pub use handle::{
-    Bind, Direction, Exit, HandBack, Handle, Hooks, Node, NodeError, Published, Runnable, Spec,
-    StartError, TellError,
+    Bind, Direction, Exit, HandBack, Handle, Hooks, NewRecorder, Node, NodeError, Published,
+    Runnable, Spec, StartError, TellError,
 };
+#[cfg(feature = "node")]
+pub use record::record_into;
 
 /// The guard of one lease on this machine's clock.
 pub type Guard = crate::guard::LeaseGuard<clock::BootClock>;

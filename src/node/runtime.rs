@@ -41,6 +41,7 @@ use crate::gate::EPOCH_MAX;
 use crate::guard::Refused;
 use crate::lease::record::{Epoch, NodeId};
 use crate::step::{Effect, Input, InputOf, step};
+use crate::trace::{Origin, Recorder};
 use crate::wire::{self, DATAGRAM_MAX, DecodeError, Header, Headers, Seal};
 
 /// How many inputs of one kind are handled before the loop looks at everything else.
@@ -223,6 +224,7 @@ struct Loop<'a, A: Runnable> {
     out: VecDeque<(NodeId, Vec<u8>)>,
     buffer: Box<[u8; DATAGRAM_MAX + 1]>,
     warnings: Warnings,
+    recorder: Option<Box<dyn Recorder<A>>>,
 }
 
 fn open<'a, A: Runnable>(
@@ -231,7 +233,7 @@ fn open<'a, A: Runnable>(
     inbox: mpsc::Receiver<(u16, A::Msg)>,
     mut publishers: Publishers<A>,
 ) -> Result<(Loop<'a, A>, Opened), StartError> {
-    let Spec { cluster, me, bind, peers, storage, actors, hooks, seal } = spec;
+    let Spec { cluster, me, bind, peers, storage, actors, hooks, seal, recorder } = spec;
     if usize::from(me.0) >= peers.len() {
         return Err(StartError::NotInAddressBook { me, nodes: peers.len() });
     }
@@ -307,6 +309,7 @@ fn open<'a, A: Runnable>(
         out: VecDeque::new(),
         buffer: Box::new([0; DATAGRAM_MAX + 1]),
         warnings: Warnings::default(),
+        recorder: recorder.map(|recorder| recorder(incarnation)).transpose()?,
     };
     Ok((node, Opened { address, incarnation }))
 }
@@ -355,12 +358,21 @@ fn is_same_address(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
 }
 
+/// The node that a send goes to, if it is another one that the address book has.
+fn addressee(to: Id, me: NodeId, nodes: usize) -> Option<NodeId> {
+    let node = u16::try_from(usize::from(to)).ok().map(NodeId)?;
+    (node != me && usize::from(node.0) < nodes).then_some(node)
+}
+
 impl<A: Runnable> Loop<'_, A> {
     async fn run(mut self) -> Exit {
         let exit = match self.go_on().await {
             Exit::Stopped => self.drain().await,
             exit => exit,
         };
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| exit == Exit::Stopped) {
+            recorder.stop(BootInstant::now().as_nanos());
+        }
         match self.saving.take() {
             Some(saving) if exit == Exit::Stopped => saving.committer.finish(),
             // A committer that is dropped forgets what it has not begun.
@@ -372,7 +384,7 @@ impl<A: Runnable> Loop<'_, A> {
     async fn go_on(&mut self) -> Exit {
         for slot in 0..self.slots.len() {
             let saved = self.slots[slot].saved.clone();
-            self.take_step(slot, Input::Start(saved), BootInstant::now());
+            self.take_step(slot, Input::Start(saved), BootInstant::now(), Origin::None);
         }
         loop {
             let more = match self.pass() {
@@ -466,52 +478,81 @@ impl<A: Runnable> Loop<'_, A> {
         loop {
             // Read afresh for every step: handlers take time, and so may the reading itself.
             let now = BootInstant::now();
-            let Some((slot, timer)) = self.timers.fire(now, pass) else { return now };
+            let fired = self.timers.fire_with_deadline(now, pass);
+            let Some(((slot, timer), due)) = fired else { return now };
             self.shared.count(|counts| counts.fired += 1);
-            self.take_step(slot, Input::Fire(timer), now);
+            self.take_step(slot, Input::Fire(timer), now, Origin::Timer(due.as_nanos()));
         }
     }
 
     /// The one way from an input other than a timer to an actor.
     //= SPEC TIME-9
-    fn handle(&mut self, slot: usize, input: InputOf<A>) {
+    fn handle(&mut self, slot: usize, input: InputOf<A>, origin: Origin) {
         // The input is in hand already, so a watch that its handler begins does not begin before
         // what it watches was seen. And nothing is sent before this time, so a term that the
         // handler counts from its sending is not counted from later.
         let now = self.fire_due();
-        self.take_step(slot, input, now);
+        self.take_step(slot, input, now, origin);
     }
 
-    /// The only caller of [`step`]. A trace of the node's steps would be written here, between the
-    /// step and its sends.
-    fn take_step(&mut self, slot: usize, input: InputOf<A>, now: BootInstant) {
+    /// The only caller of [`step`]. The step's line in the trace is written before anything that it
+    /// saves, shows or sends leaves it.
+    //= SPEC TRACE-1
+    fn take_step(&mut self, slot: usize, input: InputOf<A>, now: BootInstant, origin: Origin) {
         let index = slot;
         let slot = &mut self.slots[index];
         let id = Id::from(self.me);
+        let mut recorder = self.recorder.as_mut();
+        if let Some(recorder) = &mut recorder {
+            let durable = self.saving.as_ref().map_or(0, |saving| saving.durable);
+            recorder.begin(slot.lease, now.as_nanos(), durable, &input, origin);
+        }
         let (state, effects) = step(&slot.actor, id, slot.state.take(), input);
         let mut sends = Vec::new();
+        let mut saves = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Save(storage) => {
-                    if let Some(saving) = &mut self.saving {
+                    let mut number = None;
+                    if let Some(saving) = &self.saving {
                         let rows = Row::difference(slot.saved.as_ref(), &storage);
                         if !rows.is_empty() {
-                            slot.last_save = saving.committer.save(slot.lease, rows);
-                            self.shared.count(|counts| counts.saves += 1);
+                            saves.push(rows);
+                            number = Some(saving.committer.last() + saves.len() as u64);
                         }
+                    }
+                    if let Some(recorder) = &mut recorder {
+                        recorder.save(&storage, number);
                     }
                     slot.saved = Some(storage);
                 }
                 // After the loop: a send waits for every save of its step, also for later ones.
-                Effect::Send(to, msg) => sends.push((to, msg)),
+                Effect::Send(to, msg) => {
+                    let header = addressee(to, self.me, self.peers.len())
+                        .map(|node| self.headers.next(node));
+                    if let Some(recorder) = &mut recorder {
+                        recorder.send(to, &msg, header.map(|header| header.sequence));
+                    }
+                    sends.push((to, header, msg));
+                }
                 Effect::SetTimer(timer, range) => {
                     let (low, high) = (range.start, range.end);
-                    self.timers.arm((index, timer), low, high, now, &mut rand::rng());
+                    let key = (index, timer);
+                    let due = self.timers.arm(key.clone(), low, high, now, &mut rand::rng());
+                    if let Some(recorder) = &mut recorder {
+                        recorder.set(&key.1, &range, due.as_nanos());
+                    }
                 }
                 Effect::CancelTimer(timer) => {
+                    if let Some(recorder) = &mut recorder {
+                        recorder.cancel(&timer);
+                    }
                     self.timers.cancel(&(index, timer));
                 }
                 Effect::Choose(key, alternatives) => {
+                    if let Some(recorder) = &mut recorder {
+                        recorder.choose(&key, &alternatives);
+                    }
                     // As in the model: the latest alternatives replace those before, none cancel.
                     if alternatives.is_empty() {
                         slot.choices.remove(&key);
@@ -525,15 +566,28 @@ impl<A: Runnable> Loop<'_, A> {
             slot.actor.deadline(&state).and_then(|timer| self.timers.deadline(&(index, timer)));
         let published = Published { view: slot.actor.view(id, &state), deadline };
         let term = slot.actor.epoch(&state);
+        let is_news = slot.wanted.as_ref() != Some(&published);
+        if let Some(recorder) = recorder {
+            recorder.end(&state, deadline.map(BootInstant::as_nanos));
+            if is_news || !saves.is_empty() || !sends.is_empty() {
+                recorder.write_out();
+            }
+        }
         slot.state = Some(state);
         self.shared.count(|counts| counts.steps += 1);
+        if let Some(saving) = &mut self.saving {
+            for rows in saves {
+                slot.last_save = saving.committer.save(slot.lease, rows);
+                self.shared.count(|counts| counts.saves += 1);
+            }
+        }
         // The view goes before the sends: a release must not be seen by another node while this
         // one's readers still see the lease.
-        if self.slots[index].wanted.as_ref() != Some(&published) {
+        if is_news {
             self.want(index, published, term);
         }
-        for (to, msg) in sends {
-            self.send(index, to, msg);
+        for (to, header, msg) in sends {
+            self.send(index, to, header, msg);
         }
     }
 
@@ -563,17 +617,16 @@ impl<A: Runnable> Loop<'_, A> {
         self.emit(index, Held::Publish(published, term));
     }
 
-    fn send(&mut self, index: usize, to: Id, msg: A::Msg) {
+    fn send(&mut self, index: usize, to: Id, header: Option<Header>, msg: A::Msg) {
         if to == Id::from(self.me) {
             self.emit(index, Held::HandBack(msg));
             return;
         }
-        let node = u16::try_from(usize::from(to)).ok().map(NodeId);
-        let Some(to) = node.filter(|node| usize::from(node.0) < self.peers.len()) else {
+        let Some(header) = header else {
             self.shared.count(|counts| counts.dropped_unknown_destination += 1);
             return;
         };
-        let header = self.headers.next(to);
+        let to = header.destination;
         match wire::encode(&header, self.slots[index].lease, &msg, &mut *self.seal) {
             Ok(datagram) => self.emit(index, Held::Datagram(to, datagram)),
             Err(error) => {
@@ -762,7 +815,7 @@ impl<A: Runnable> Loop<'_, A> {
         let any = !choices.is_empty();
         for (_, alternatives) in choices {
             if let Some(choice) = alternatives.choose(&mut rand::rng()) {
-                self.handle(index, Input::Choose(choice.clone()));
+                self.handle(index, Input::Choose(choice.clone()), Origin::None);
             }
         }
         any
@@ -778,7 +831,7 @@ impl<A: Runnable> Loop<'_, A> {
         }
         let Some((index, msg)) = self.handed.pop_front() else { return false };
         self.shared.count(|counts| counts.handed_back += 1);
-        self.handle(index, Input::Deliver { src: Id::from(self.me), msg });
+        self.handle(index, Input::Deliver { src: Id::from(self.me), msg }, Origin::Own);
         true
     }
 
@@ -788,7 +841,7 @@ impl<A: Runnable> Loop<'_, A> {
         self.shared.count(|counts| counts.told += 1);
         // The handle takes only messages for actors that exist.
         if let Some(&index) = self.by_lease.get(&lease) {
-            self.handle(index, Input::Deliver { src: Id::from(self.me), msg });
+            self.handle(index, Input::Deliver { src: Id::from(self.me), msg }, Origin::Told);
         }
         true
     }
@@ -805,15 +858,17 @@ impl<A: Runnable> Loop<'_, A> {
             }
         };
         self.shared.count(|counts| counts.received += 1);
-        if let Some((index, src, msg)) = self.admit(len, from) {
+        if let Some((index, header, msg)) = self.admit(len, from) {
             self.shared.count(|counts| counts.delivered += 1);
-            self.handle(index, Input::Deliver { src: Id::from(src), msg });
+            let Header { source, incarnation, sequence, .. } = header;
+            let origin = Origin::Datagram { incarnation, sequence };
+            self.handle(index, Input::Deliver { src: Id::from(source), msg }, origin);
         }
         true
     }
 
     /// Lets a datagram in that is a message, for this node, from whom it says: or counts why not.
-    fn admit(&mut self, len: usize, from: SocketAddr) -> Option<(usize, NodeId, A::Msg)> {
+    fn admit(&mut self, len: usize, from: SocketAddr) -> Option<(usize, Header, A::Msg)> {
         let datagram = &self.buffer[..len];
         let source = match Header::read(datagram) {
             Ok((header, _)) => header.source,
@@ -849,7 +904,7 @@ impl<A: Runnable> Loop<'_, A> {
             self.warnings.warn(self.me, "unknown lease", from, &detail);
             return None;
         };
-        Some((index, source, msg))
+        Some((index, header, msg))
     }
 
     fn refuse<T>(&mut self, from: SocketAddr, error: &DecodeError) -> Option<T> {

@@ -94,14 +94,19 @@ impl<T: Ord + Clone> Timers<T> {
     /// Between two calls the table may be changed at will: what was cancelled or armed afresh since
     /// the pass began is not fired.
     pub fn fire(&mut self, now: BootInstant, pass: Pass) -> Option<T> {
-        let (_, timer) = self
+        self.fire_with_deadline(now, pass).map(|(timer, _)| timer)
+    }
+
+    /// The same, with the deadline that has passed.
+    pub fn fire_with_deadline(&mut self, now: BootInstant, pass: Pass) -> Option<(T, BootInstant)> {
+        let (arming, timer) = self
             .queue
             .iter()
             .take_while(|(arming, _)| arming.deadline <= now)
             .find(|(arming, _)| arming.generation < pass.armed_before)?;
-        let timer = timer.clone();
+        let (timer, deadline) = (timer.clone(), arming.deadline);
         self.cancel(&timer);
-        Some(timer)
+        Some((timer, deadline))
     }
 }
 

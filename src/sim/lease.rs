@@ -1,0 +1,182 @@
+//! Simulated leases: how a cluster is put together, and what a run has come to.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::plan::Plan;
+use super::run::{Duties, Setup, Simulation, Workload};
+use crate::lease::client::Client;
+use crate::lease::elector::Elector;
+use crate::lease::host::Host;
+use crate::lease::msg::Msg;
+use crate::lease::record::{NodeId, NodeSet};
+use crate::lease::replica::Replica;
+use crate::lease::safeguards::Safeguards;
+use crate::lease::store::LeaseStore;
+use crate::lease::timing::Timing;
+use crate::lease::{HostView, Member, Role, View};
+
+/// A cluster to simulate: hosts first, then the store, then a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Cluster {
+    /// How many hosts.
+    pub hosts: u16,
+    /// The timing.
+    pub timing: Timing,
+    /// The rules that the actors keep.
+    pub safeguards: Safeguards,
+    /// The duties that the runtime keeps.
+    pub duties: Duties,
+    /// About how often the client writes.
+    pub write_every: Duration,
+    /// About how often an operator ends a term.
+    pub operate_every: Duration,
+}
+
+impl Default for Cluster {
+    /// Three hosts with the default timing, a write every 2 s, a command every 5 minutes.
+    fn default() -> Self {
+        Self {
+            hosts: 3,
+            timing: Timing::DEFAULT,
+            safeguards: Safeguards::ALL,
+            duties: Duties::ALL,
+            write_every: Duration::from_secs(2),
+            operate_every: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Client and operator.
+#[derive(Clone, Copy, Debug)]
+pub struct Outside {
+    cluster: Cluster,
+    written: u64,
+}
+
+impl Workload<Member> for Outside {
+    fn next(&mut self, views: &[Option<View>], rng: &mut StdRng) -> (Duration, Option<(u16, Msg)>) {
+        let every = self.cluster.write_every;
+        let pause = rng.random_range(every / 2..=every * 3 / 2);
+        let operates = rng.random_bool(
+            (every.as_secs_f64() / self.cluster.operate_every.as_secs_f64()).clamp(0.0, 1.0),
+        );
+        let holder = views.iter().enumerate().find_map(|(node, view)| match view {
+            Some(View::Host(HostView { role: Role::Holding, epoch: Some(epoch), .. })) => {
+                Some((node as u16, *epoch))
+            }
+            _ => None,
+        });
+        let target = NodeId(rng.random_range(0..self.cluster.hosts));
+        let hands_over = rng.random_bool(0.5);
+        if let (true, Some((holder, epoch))) = (operates, holder) {
+            let msg =
+                if hands_over { Msg::HandOver { target, epoch } } else { Msg::StepDown { epoch } };
+            return (pause, Some((holder, msg)));
+        }
+        // A client that waits for its last writes is left alone: a queue without a bound proves nothing.
+        let client = self.cluster.hosts + 1;
+        match &views[usize::from(client)] {
+            Some(View::Client { waiting, .. }) if *waiting < 4 => {
+                self.written += 1;
+                let (key, value) = (format!("k{}", self.written % 8), self.written.to_string());
+                (pause, Some((client, Msg::Submit { key, value })))
+            }
+            _ => (pause, None),
+        }
+    }
+}
+
+impl Cluster {
+    /// How many nodes it has.
+    pub fn nodes(&self) -> u16 {
+        self.hosts + 2
+    }
+
+    fn setup(&self) -> Setup<Member> {
+        let Self { timing, safeguards, .. } = *self;
+        let hosts: NodeSet = (0..self.hosts).map(NodeId).collect();
+        let store = NodeId(self.hosts);
+        let mut actors: Vec<_> = hosts
+            .iter()
+            .map(|me| {
+                Member::Host(Host {
+                    elector: Elector { me, store, hosts, timing, safeguards },
+                    replica: Some(Replica {
+                        me,
+                        hosts,
+                        resend: timing.retry,
+                        patience: 3,
+                        safeguards,
+                    }),
+                })
+            })
+            .collect();
+        actors.push(Member::Store(LeaseStore { hints: hosts.iter().collect(), safeguards }));
+        let (me, hosts) = (NodeId(self.hosts + 1), hosts.iter().collect());
+        actors.push(Member::Client(Client { me, hosts, retry: timing.retry, script: Vec::new() }));
+        let local = timing.hook / 2;
+        Setup { cluster: "simulated".to_owned(), actors, duties: self.duties, local }
+    }
+
+    /// A plan of faults in swarm: see [`Plan::swarm`].
+    pub fn swarm(&self, seed: u64, length: Duration) -> Plan {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let Timing { lease, hook, clock_error_ppm, .. } = self.timing;
+        // A message of a host to itself waits for the saves before it: the disk's time is a part of S.
+        let disk = u16::try_from(hook.as_millis() * 2 / 5).unwrap_or(u16::MAX);
+        Plan::swarm(seed, self.nodes(), ms(length), ms(lease), disk, clock_error_ppm)
+    }
+
+    /// The nodes' traces in this folder.
+    pub fn traces(&self, folder: &Path) -> Vec<PathBuf> {
+        (0..self.nodes()).map(|node| folder.join(format!("n{node}.ndjson"))).collect()
+    }
+
+    /// Runs it for so long, from this seed, and writes the traces. Gives the steps that were taken.
+    ///
+    /// # Errors
+    ///
+    /// If a trace cannot be written.
+    pub fn run(
+        &self,
+        seed: u64,
+        plan: Plan,
+        length: Duration,
+        folder: &Path,
+    ) -> std::io::Result<u64> {
+        std::fs::create_dir_all(folder)?;
+        let paths = self.traces(folder);
+        // Emptied before, so that the lives of a node follow each other in one file.
+        for path in &paths {
+            std::fs::write(path, b"")?;
+        }
+        let outside = Outside { cluster: *self, written: 0 };
+        let open = |node: u16| {
+            let path = &paths[usize::from(node)];
+            Trusting(std::fs::OpenOptions::new().append(true).open(path).ok())
+        };
+        let mut simulation = Simulation::new(self.setup(), seed, plan, outside, open);
+        simulation.run_until(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
+        Ok(simulation.steps)
+    }
+}
+
+/// A file that was just there.
+struct Trusting(Option<std::fs::File>);
+
+impl std::io::Write for Trusting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &mut self.0 {
+            Some(file) => file.write(bytes),
+            None => Err(std::io::Error::other("the trace cannot be opened")),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

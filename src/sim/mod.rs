@@ -1,0 +1,14 @@
+//! Simulation: many nodes, one seed, no real time.
+//!
+//! A heap of events drives actors through [`step`](crate::step::step), with the real codec between
+//! them, clocks that are wrong by rates of their own, disks that lose what was not synced, and a plan of
+//! faults ([`plan`]). All randomness comes from the seed, in streams of its own for network, timers, disks
+//! and workload, so the same seed gives the same traces to the last byte. Nodes write the traces that real
+//! nodes write, and the same check judges them: see [`crate::trace::check`].
+
+pub mod lease;
+pub mod plan;
+pub mod run;
+
+pub use plan::{Fault, Kind, Plan};
+pub use run::{Duties, Setup, Simulation, Workload};

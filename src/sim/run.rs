@@ -1,0 +1,676 @@
+//! The event loop.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::hash::Hash;
+use std::io::Write;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use stateright::actor::Id;
+
+use super::plan::{Fault, Kind, Plan};
+use crate::durable::Durable as _;
+use crate::lease::record::NodeId;
+use crate::step::{Effect, Input, InputOf, step};
+use crate::trace::format::{Clock, FORMAT, Header as TraceHeader};
+use crate::trace::write::Writer;
+use crate::trace::{Origin, Traced};
+use crate::wire::{self, Header, Headers, Plain};
+
+const MS: u64 = 1_000_000;
+/// What clocks read at the beginning, so that a clock that is too slow is never before zero.
+const BEGINNING: u64 = 1_000_000_000_000;
+/// The only lease.
+const LEASE: u16 = 0;
+
+//= SPEC SIM-3
+/// What a node's runtime owes its actors. A simulation without one of these shows why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duties {
+    /// What a step sends waits until what it saves is durable.
+    pub saves_before_sends: bool,
+    /// Timers that are due go before a message.
+    pub timers_first: bool,
+    /// The clock goes on while the machine is suspended.
+    pub clock_never_stops: bool,
+    /// A timer that is armed afresh or cancelled does not fire from its old arming.
+    pub no_stale_timers: bool,
+    /// A start has an incarnation that no earlier one had, durable before the first send.
+    pub new_incarnation: bool,
+    /// A timer does not run out before its time.
+    pub never_early: bool,
+}
+
+impl Duties {
+    /// What a real node does.
+    pub const ALL: Self = Self {
+        saves_before_sends: true,
+        timers_first: true,
+        clock_never_stops: true,
+        no_stale_timers: true,
+        new_incarnation: true,
+        never_early: true,
+    };
+}
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Setup<A> {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The actors, by node.
+    pub actors: Vec<A>,
+    /// What the runtime keeps to.
+    pub duties: Duties,
+    /// The longest time that a message of an actor to itself takes: S.
+    pub local: Duration,
+}
+
+/// What the surroundings say to the nodes.
+pub trait Workload<A: Traced> {
+    /// What is said next: after how long, to which node, and what. `views` are what the nodes show now.
+    fn next(
+        &mut self,
+        views: &[Option<A::View>],
+        rng: &mut StdRng,
+    ) -> (Duration, Option<(u16, A::Msg)>);
+}
+
+enum Event<A: Traced> {
+    /// Some timer of a node may be due.
+    Wake(u16),
+    Arrive(u16, Vec<u8>),
+    /// A save of this life is durable.
+    Synced {
+        node: u16,
+        life: u32,
+        number: u64,
+    },
+    Own {
+        node: u16,
+        life: u32,
+        msg: A::Msg,
+    },
+    Work,
+    Begin(Fault),
+    End(Fault),
+}
+
+/// What waits at a node that is suspended.
+enum Waiting<A: Traced> {
+    Datagram(Vec<u8>),
+    Own(A::Msg),
+    Told(A::Msg),
+}
+
+struct Node<A: Traced, W> {
+    state: Option<A::State>,
+    life: u32,
+    /// What was saved since the newest durable save, which comes first: number, content.
+    disk: VecDeque<(u64, Option<A::Storage>)>,
+    last_save: u64,
+    held: VecDeque<(u64, Held<A>)>,
+    timers: BTreeMap<A::Timer, Vec<(u64, u64)>>,
+    armed: u64,
+    headers: Headers,
+    trace: Option<Writer<W>>,
+    down: u32,
+    suspended: u32,
+    suspended_since: u64,
+    slept: u64,
+    waiting: VecDeque<Waiting<A>>,
+    own: u32,
+    wake: Option<u64>,
+}
+
+enum Held<A: Traced> {
+    Datagram(u16, Vec<u8>),
+    Own(A::Msg),
+}
+
+/// A running simulation. `W` is where each node's trace goes.
+pub struct Simulation<A: Traced, W, F, L> {
+    setup: Setup<A>,
+    plan: Plan,
+    workload: L,
+    open: F,
+    now: u64,
+    count: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event<A>>,
+    nodes: Vec<Node<A, W>>,
+    active: Vec<Fault>,
+    network: StdRng,
+    timing: StdRng,
+    disks: StdRng,
+    work: StdRng,
+    /// Steps taken.
+    pub steps: u64,
+    /// Datagrams that were no messages when they arrived.
+    pub malformed: u64,
+}
+
+impl<A, W, F, L> Simulation<A, W, F, L>
+where
+    A: Traced<Msg: Hash>,
+    W: Write + Send,
+    F: FnMut(u16) -> W,
+    L: Workload<A>,
+{
+    //= SPEC SIM-1
+    /// Puts the nodes together. `open` gives each life of a node the place where its trace goes on.
+    pub fn new(setup: Setup<A>, seed: u64, plan: Plan, workload: L, open: F) -> Self {
+        let stream = |n: u64| StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9).wrapping_add(n));
+        let nodes = (0..setup.actors.len())
+            .map(|node| Node {
+                state: None,
+                life: 0,
+                disk: VecDeque::from([(0, None)]),
+                last_save: 0,
+                held: VecDeque::new(),
+                timers: BTreeMap::new(),
+                armed: 0,
+                headers: Headers::new(NodeId(node as u16), 0),
+                trace: None,
+                down: 0,
+                suspended: 0,
+                suspended_since: 0,
+                slept: 0,
+                waiting: VecDeque::new(),
+                own: 0,
+                wake: None,
+            })
+            .collect();
+        let mut simulation = Self {
+            setup,
+            workload,
+            open,
+            now: 0,
+            count: 0,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            nodes,
+            active: Vec::new(),
+            network: stream(1),
+            timing: stream(2),
+            disks: stream(3),
+            work: stream(4),
+            steps: 0,
+            malformed: 0,
+            plan,
+        };
+        for node in 0..simulation.nodes.len() as u16 {
+            simulation.start(node);
+        }
+        for fault in simulation.plan.faults.clone() {
+            if usize::from(fault.node) < simulation.nodes.len() {
+                simulation.at(fault.at_ms * MS, Event::Begin(fault));
+            }
+        }
+        simulation.at(0, Event::Work);
+        simulation
+    }
+
+    /// Runs until this time, in nanoseconds from the beginning.
+    pub fn run_until(&mut self, end: u64) {
+        while let Some(&Reverse((time, key))) = self.queue.peek() {
+            if time > end {
+                break;
+            }
+            self.queue.pop();
+            self.now = time;
+            let event = self.events.remove(&key).expect("each event is there once");
+            self.handle(event);
+        }
+        self.now = end;
+        for node in &mut self.nodes {
+            if let Some(trace) = &mut node.trace {
+                <Writer<W> as crate::trace::Recorder<A>>::write_out(trace);
+            }
+        }
+    }
+
+    fn at(&mut self, time: u64, event: Event<A>) {
+        self.count += 1;
+        self.queue.push(Reverse((time.max(self.now), self.count)));
+        self.events.insert(self.count, event);
+    }
+
+    /// What a node's clock reads now.
+    fn clock(&self, node: u16) -> u64 {
+        let slept = self.nodes[usize::from(node)].slept;
+        let rate = i128::from(self.plan.rates_ppm.get(usize::from(node)).copied().unwrap_or(0));
+        let time = i128::from(self.now - slept);
+        BEGINNING + u64::try_from(time + time * rate / 1_000_000).expect("clocks go forward")
+    }
+
+    /// When a node's clock will read this.
+    fn when(&self, node: u16, reading: u64) -> u64 {
+        let slept = self.nodes[usize::from(node)].slept;
+        let rate = i128::from(self.plan.rates_ppm.get(usize::from(node)).copied().unwrap_or(0));
+        let time = i128::from(reading.saturating_sub(BEGINNING)) * 1_000_000 / (1_000_000 + rate);
+        let mut time = u64::try_from(time).unwrap_or(0);
+        // Rounding may be off by a nanosecond or two: never early.
+        while {
+            let there = i128::from(time);
+            there + there * rate / 1_000_000 < i128::from(reading.saturating_sub(BEGINNING))
+        } {
+            time += 1;
+        }
+        time + slept
+    }
+
+    fn handle(&mut self, event: Event<A>) {
+        match event {
+            Event::Wake(node) => {
+                self.nodes[usize::from(node)].wake = None;
+                if self.is_awake(node) {
+                    self.fire_due(node);
+                }
+            }
+            Event::Arrive(node, bytes) => self.input(node, Waiting::Datagram(bytes)),
+            Event::Own { node, life, msg } => {
+                if self.nodes[usize::from(node)].life == life {
+                    self.nodes[usize::from(node)].own -= 1;
+                    self.input(node, Waiting::Own(msg));
+                }
+            }
+            Event::Synced { node, life, number } => self.synced(node, life, number),
+            Event::Work => {
+                let nodes = self.setup.actors.iter().zip(&self.nodes).enumerate();
+                let views: Vec<_> = nodes
+                    .map(|(id, (actor, node))| Some(actor.view(id.into(), node.state.as_ref()?)))
+                    .collect();
+                let (pause, said) = self.workload.next(&views, &mut self.work);
+                self.at(self.now + nanos(pause).max(1), Event::Work);
+                if let Some((node, msg)) = said {
+                    self.input(node, Waiting::Told(msg));
+                }
+            }
+            Event::Begin(fault) => self.begin(fault),
+            Event::End(fault) => self.end(fault),
+        }
+        if self.queue.len() > 1_000_000 {
+            panic!("the simulation drowns in events");
+        }
+    }
+
+    fn is_awake(&self, node: u16) -> bool {
+        let node = &self.nodes[usize::from(node)];
+        node.state.is_some() && node.suspended == 0
+    }
+
+    fn input(&mut self, node: u16, what: Waiting<A>) {
+        let it = &mut self.nodes[usize::from(node)];
+        if it.state.is_none() {
+            return;
+        }
+        if it.suspended > 0 {
+            if it.waiting.len() < 1000 {
+                it.waiting.push_back(what);
+            }
+            return;
+        }
+        let (input, origin) = match what {
+            Waiting::Own(msg) => {
+                (Input::Deliver { src: Id::from(usize::from(node)), msg }, Origin::Own)
+            }
+            Waiting::Told(msg) => {
+                (Input::Deliver { src: Id::from(usize::from(node)), msg }, Origin::Told)
+            }
+            Waiting::Datagram(bytes) => {
+                let Ok((header, _, msg)) = wire::decode::<A::Msg>(NodeId(node), &bytes, &mut Plain)
+                else {
+                    self.malformed += 1;
+                    return;
+                };
+                let Header { source, incarnation, sequence, .. } = header;
+                let origin = Origin::Datagram { incarnation, sequence };
+                (Input::Deliver { src: Id::from(source), msg }, origin)
+            }
+        };
+        if self.setup.duties.timers_first {
+            self.fire_due(node);
+        }
+        self.step(node, input, origin);
+    }
+
+    /// Fires every timer that is due, each at most once.
+    fn fire_due(&mut self, node: u16) {
+        let before = self.nodes[usize::from(node)].armed;
+        let early = if self.setup.duties.never_early { 0 } else { 5 * MS };
+        loop {
+            let now = self.clock(node) + early;
+            let timers = &mut self.nodes[usize::from(node)].timers;
+            let due = timers
+                .iter()
+                .flat_map(|(timer, armings)| armings.iter().map(move |&arming| (arming, timer)))
+                .filter(|&((due, number), _)| due <= now && number <= before)
+                .min()
+                .map(|(arming, timer)| (arming, timer.clone()));
+            let Some((arming, timer)) = due else { break };
+            let armings = timers.get_mut(&timer).expect("it is armed");
+            armings.retain(|&known| known != arming);
+            if armings.is_empty() {
+                timers.remove(&timer);
+            }
+            self.step(node, Input::Fire(timer), Origin::Timer(arming.0));
+        }
+        self.set_wake(node);
+    }
+
+    fn set_wake(&mut self, node: u16) {
+        let timers = &self.nodes[usize::from(node)].timers;
+        let Some(next) = timers.values().flatten().map(|&(due, _)| due).min() else { return };
+        let early = if self.setup.duties.never_early { 0 } else { 5 * MS };
+        let time = self.when(node, next - early).max(self.now + 1);
+        let wake = &mut self.nodes[usize::from(node)].wake;
+        if wake.is_none_or(|wake| time < wake) {
+            *wake = Some(time);
+            self.at(time, Event::Wake(node));
+        }
+    }
+
+    //= SPEC SIM-2
+    fn step(&mut self, node: u16, input: InputOf<A>, origin: Origin) {
+        self.steps += 1;
+        let (at, index) = (self.clock(node), usize::from(node));
+        let it = &mut self.nodes[index];
+        let trace = it.trace.as_mut().expect("it runs");
+        trace.sim_time(self.now);
+        let durable = it.disk[0].0;
+        trace_begin::<A, W>(trace, at, durable, &input, origin);
+        let (state, effects) =
+            step(&self.setup.actors[index], Id::from(index), it.state.take(), input);
+        let mut sends = Vec::new();
+        let mut synced = Vec::new();
+        for effect in effects {
+            let trace = it.trace.as_mut().expect("it runs");
+            match effect {
+                Effect::Save(storage) => {
+                    let before = it.disk.back().and_then(|(_, saved)| saved.clone());
+                    let mut rows = 0;
+                    storage.difference(before.as_ref(), &mut |_, _| rows += 1);
+                    let number = (rows > 0).then(|| it.last_save + 1);
+                    <Writer<W> as crate::trace::Recorder<A>>::save(trace, &storage, number);
+                    if let Some(number) = number {
+                        it.last_save = number;
+                        it.disk.push_back((number, Some(storage)));
+                        synced.push(number);
+                    }
+                }
+                Effect::Send(to, msg) => {
+                    let to = u16::try_from(usize::from(to)).unwrap_or(u16::MAX);
+                    let is_other = to != node && usize::from(to) < self.setup.actors.len();
+                    let header = is_other.then(|| it.headers.next(NodeId(to)));
+                    let number = header.map(|header| header.sequence);
+                    <Writer<W> as crate::trace::Recorder<A>>::send(
+                        trace,
+                        usize::from(to).into(),
+                        &msg,
+                        number,
+                    );
+                    sends.push((to, header, msg));
+                }
+                Effect::SetTimer(timer, range) => {
+                    let (low, high) = (nanos(range.start), nanos(range.end));
+                    let length =
+                        if low < high { self.timing.random_range(low..=high) } else { low };
+                    it.armed += 1;
+                    let due = at.saturating_add(length);
+                    <Writer<W> as crate::trace::Recorder<A>>::set(trace, &timer, &range, due);
+                    let armings = it.timers.entry(timer).or_default();
+                    if self.setup.duties.no_stale_timers {
+                        armings.clear();
+                    }
+                    armings.push((due, it.armed));
+                }
+                Effect::CancelTimer(timer) => {
+                    <Writer<W> as crate::trace::Recorder<A>>::cancel(trace, &timer);
+                    if self.setup.duties.no_stale_timers {
+                        it.timers.remove(&timer);
+                    }
+                }
+                Effect::Choose(key, among) => trace_choose::<A, W>(trace, &key, &among),
+            }
+        }
+        let deadline = self.setup.actors[index].deadline(&state);
+        let deadline =
+            deadline.and_then(|timer| it.timers.get(&timer)?.last().map(|&(due, _)| due));
+        let trace = it.trace.as_mut().expect("it runs");
+        <Writer<W> as crate::trace::Recorder<A>>::end(trace, &state, deadline);
+        it.state = Some(state);
+        let (life, last) = (it.life, it.last_save);
+        let saves = !synced.is_empty();
+        for number in synced {
+            let slow = self.slowest(node);
+            let took = self.disks.random_range(MS..=5 * MS) + slow;
+            self.at(self.now + took, Event::Synced { node, life, number });
+        }
+        let strikes =
+            |fault: &Fault| fault.node == node && fault.kind == Kind::CrashWhileSaving && saves;
+        if let Some(place) = self.active.iter().position(strikes) {
+            let fault = Fault { kind: Kind::Crash, ..self.active.swap_remove(place) };
+            let soon = self.disks.random_range(0..=2 * MS);
+            self.at(self.now + soon, Event::Begin(fault));
+        }
+        for (to, header, msg) in sends {
+            let what = match header {
+                None if to == node => Held::Own(msg),
+                None => continue,
+                Some(header) => match wire::encode(&header, LEASE, &msg, &mut Plain) {
+                    Ok(bytes) => Held::Datagram(to, bytes),
+                    Err(_) => continue,
+                },
+            };
+            self.nodes[index].held.push_back((last, what));
+        }
+        self.let_out(node);
+        self.set_wake(node);
+    }
+
+    fn synced(&mut self, node: u16, life: u32, number: u64) {
+        let it = &mut self.nodes[usize::from(node)];
+        if it.life != life || it.state.is_none() {
+            return;
+        }
+        // In order: a save that is durable makes those before it so.
+        while it.disk.len() > 1 && it.disk[1].0 <= number {
+            it.disk.pop_front();
+        }
+        self.let_out(node);
+    }
+
+    fn let_out(&mut self, node: u16) {
+        let index = usize::from(node);
+        while let Some(&(after, _)) = self.nodes[index].held.front()
+            && (after <= self.nodes[index].disk[0].0 || !self.setup.duties.saves_before_sends)
+        {
+            let Some((_, what)) = self.nodes[index].held.pop_front() else { break };
+            match what {
+                Held::Datagram(to, bytes) => self.transmit(node, to, bytes),
+                Held::Own(msg) => {
+                    let life = self.nodes[index].life;
+                    self.nodes[index].own += 1;
+                    let took = self.timing.random_range(0..=nanos(self.setup.local));
+                    self.at(self.now + took, Event::Own { node, life, msg });
+                }
+            }
+        }
+    }
+
+    fn faults_of(&self, node: u16) -> impl Iterator<Item = Kind> {
+        self.active.iter().filter(move |fault| fault.node == node).map(|fault| fault.kind)
+    }
+
+    fn slowest(&mut self, node: u16) -> u64 {
+        let most = self.faults_of(node).filter_map(|kind| match kind {
+            Kind::SlowDisk(ms) => Some(u64::from(ms) * MS),
+            _ => None,
+        });
+        let most = most.max().unwrap_or(0);
+        if most > 0 { self.disks.random_range(0..=most) } else { 0 }
+    }
+
+    fn transmit(&mut self, from: u16, to: u16, bytes: Vec<u8>) {
+        let mut delay = self.network.random_range(MS / 10..=2 * MS);
+        let mut copies = 1;
+        let mut length = bytes.len();
+        let from_here: Vec<_> = self.faults_of(from).collect();
+        if self.faults_of(to).any(|kind| matches!(kind, Kind::Isolate | Kind::Deaf)) {
+            return;
+        }
+        for kind in from_here {
+            match kind {
+                Kind::Isolate => return,
+                Kind::Loss(often) if self.strikes(often) => return,
+                Kind::Double(often) if self.strikes(often) => copies = 2,
+                Kind::Delay(ms) => delay += self.network.random_range(0..=u64::from(ms) * MS),
+                Kind::Truncate(often) if self.strikes(often) => {
+                    length = self.network.random_range(0..length.max(1));
+                }
+                _ => {}
+            }
+        }
+        for _ in 0..copies {
+            self.at(self.now + delay, Event::Arrive(to, bytes[..length].to_vec()));
+            delay += self.network.random_range(0..=10 * MS);
+        }
+    }
+
+    fn strikes(&mut self, often: u16) -> bool {
+        self.network.random_range(0..1000) < often
+    }
+
+    fn begin(&mut self, fault: Fault) {
+        let index = usize::from(fault.node);
+        if fault.kind == Kind::Suspend && self.nodes[index].own > 0 {
+            // The bound S on a stop hook holds only while the machine runs: let it end first.
+            let again = Fault { at_ms: self.now / MS + 1, ..fault };
+            self.at(self.now + nanos(self.setup.local).max(MS), Event::Begin(again));
+            return;
+        }
+        match fault.kind {
+            Kind::Crash => {
+                self.nodes[index].down += 1;
+                self.crash(fault.node);
+            }
+            Kind::Suspend => {
+                let it = &mut self.nodes[index];
+                it.suspended += 1;
+                if it.suspended == 1 {
+                    it.suspended_since = self.now;
+                }
+            }
+            _ => self.active.push(fault),
+        }
+        self.at(self.now + fault.for_ms * MS, Event::End(fault));
+    }
+
+    fn end(&mut self, fault: Fault) {
+        let index = usize::from(fault.node);
+        match fault.kind {
+            Kind::Crash => {
+                self.nodes[index].down -= 1;
+                if self.nodes[index].down == 0 {
+                    self.start(fault.node);
+                }
+            }
+            Kind::Suspend => {
+                self.nodes[index].suspended -= 1;
+                if self.nodes[index].suspended == 0 {
+                    if !self.setup.duties.clock_never_stops {
+                        self.nodes[index].slept += self.now - self.nodes[index].suspended_since;
+                    }
+                    self.wake_up(fault.node);
+                }
+            }
+            _ => self.active.retain(|active| *active != fault),
+        }
+    }
+
+    fn wake_up(&mut self, node: u16) {
+        let index = usize::from(node);
+        if self.nodes[index].state.is_none() {
+            return;
+        }
+        if self.setup.duties.timers_first {
+            self.fire_due(node);
+        }
+        for what in std::mem::take(&mut self.nodes[index].waiting) {
+            self.input(node, what);
+        }
+        self.fire_due(node);
+    }
+
+    fn crash(&mut self, node: u16) {
+        let it = &mut self.nodes[usize::from(node)];
+        if it.state.take().is_none() {
+            return;
+        }
+        // Some of what was not synced may have reached the disk, from the front; a save that is torn is
+        // known by its checksum and counts as none.
+        let kept = self.disks.random_range(0..it.disk.len());
+        let (_, storage) = it.disk.remove(kept).expect("it is one of them");
+        it.disk = VecDeque::from([(0, storage)]);
+        it.held.clear();
+        it.timers.clear();
+        it.waiting.clear();
+        it.own = 0;
+        it.wake = None;
+        if let Some(mut trace) = it.trace.take() {
+            <Writer<W> as crate::trace::Recorder<A>>::write_out(&mut trace);
+        }
+    }
+
+    fn start(&mut self, node: u16) {
+        let index = usize::from(node);
+        let clock = self.clock(node);
+        let it = &mut self.nodes[index];
+        if it.life == 0 || self.setup.duties.new_incarnation {
+            it.life += 1;
+        }
+        it.headers = Headers::new(NodeId(node), it.life);
+        it.last_save = 0;
+        it.own = 0;
+        let header = TraceHeader {
+            tenure_trace: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: A::PROTOCOL.to_owned(),
+            cluster: self.setup.cluster.clone(),
+            node,
+            nodes: self.setup.actors.len() as u16,
+            incarnation: it.life,
+            clock: Clock { name: format!("simulated {node}"), at: clock, wall: self.now },
+            durable: true,
+            actors: vec![(LEASE, self.setup.actors[index].clone())],
+        };
+        it.trace = Some(Writer::new((self.open)(node), &header));
+        let storage = it.disk[0].1.clone();
+        self.step(node, Input::Start(storage), Origin::None);
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn trace_begin<A: Traced<Msg: Hash>, W: Write + Send>(
+    trace: &mut Writer<W>,
+    at: u64,
+    durable: u64,
+    input: &InputOf<A>,
+    origin: Origin,
+) {
+    crate::trace::Recorder::<A>::begin(trace, LEASE, at, durable, input, origin);
+}
+
+fn trace_choose<A: Traced<Msg: Hash>, W: Write + Send>(
+    trace: &mut Writer<W>,
+    key: &str,
+    among: &[A::Random],
+) {
+    crate::trace::Recorder::<A>::choose(trace, key, among);
+}

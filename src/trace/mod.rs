@@ -1,0 +1,127 @@
+//! Traces: what each node did, step by step, so that anybody can check afterwards that the run was a
+//! behaviour of the checked model.
+//!
+//! A node writes one line of JSON for each step ([`mod@format`], [`mod@write`]). Checking reads the files of
+//! all nodes again: each node by itself goes through [`step`](crate::step::step) ([`local`]), and all
+//! of them together go through the model's own world, where every action must be enabled before it is
+//! taken. `docs/TRACE.md` has the schema and says what a verdict means.
+//!
+//! Nothing here knows a clock, a socket or an actor's innards: a protocol joins by implementing
+//! [`Traced`].
+
+#[cfg(feature = "check")]
+pub mod check;
+pub mod clocks;
+pub mod format;
+#[cfg(feature = "check")]
+pub mod itf;
+mod lease;
+pub mod local;
+pub mod read;
+pub mod write;
+
+use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use stateright::actor::{Actor, Id};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::durable::Durable;
+use crate::step::{InputOf, Machine};
+use crate::wire::Message;
+
+/// An actor whose runs can be recorded and checked: it can be written down itself, so that the header
+/// of a trace says how to make it again, and its state has a digest that is cheap to take.
+pub trait Traced:
+    Machine<
+        Msg: Message + Clone + Debug + PartialEq + Hash,
+        Timer: Serialize + DeserializeOwned + Ord + Clone + Debug,
+        Random: Serialize + DeserializeOwned + Clone + Debug + PartialEq,
+        State: Clone + Debug,
+        Storage: Durable + Clone + Debug,
+    > + Serialize
+    + DeserializeOwned
+    + Clone
+    + PartialEq
+{
+    /// The protocol's name in the header of a trace.
+    const PROTOCOL: &'static str;
+
+    /// A digest of the whole state. Its cost must not grow with what the state holds.
+    fn digest(state: &Self::State) -> u64;
+
+    /// A digest of what is saved.
+    fn storage_digest(storage: &Self::Storage) -> u64;
+
+    /// The message's kind, in one word.
+    fn kind(msg: &Self::Msg) -> &'static str;
+
+    /// Whether somebody inside the node (an operator, a client) may say this to the actor, out of the
+    /// blue. Everything else that an actor hears from its own node, it has sent itself.
+    fn may_be_told(&self, msg: &Self::Msg) -> bool;
+}
+
+/// The digest of a value whose `Hash` tells all of it.
+pub fn digest_of(value: &impl Hash) -> u64 {
+    let mut hasher = Xxh3Default::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What a node knows of where an input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A datagram: the sender's incarnation, and which of its datagrams.
+    Datagram {
+        /// The sender's incarnation.
+        incarnation: u32,
+        /// The datagram's number in it.
+        sequence: u32,
+    },
+    /// The actor has sent it to itself.
+    Own,
+    /// Somebody inside the node says it.
+    Told,
+    /// A timer that had to run out at this time of the node's clock.
+    Timer(u64),
+    /// A start, or a choice.
+    None,
+}
+
+/// Takes down the steps of one node, in their order. A step is told piece by piece: [`Recorder::begin`],
+/// its effects, [`Recorder::end`].
+pub trait Recorder<A: Actor>: Send {
+    /// A step begins, with this input, at this time of the node's clock (nanoseconds).
+    /// `durable` is the number of the newest save that is known to be durable.
+    fn begin(&mut self, lease: u16, at: u64, durable: u64, input: &InputOf<A>, origin: Origin);
+
+    /// The step saves this, under this number if it changes what is stored.
+    fn save(&mut self, storage: &A::Storage, number: Option<u64>);
+
+    /// The step arms a timer: it runs out at `due`.
+    fn set(&mut self, timer: &A::Timer, range: &Range<Duration>, due: u64);
+
+    /// The step disarms a timer.
+    fn cancel(&mut self, timer: &A::Timer);
+
+    /// The step asks for a choice.
+    fn choose(&mut self, key: &str, alternatives: &[A::Random]);
+
+    /// The step sends this, in the datagram of this number; none if it is for the node itself, or cannot
+    /// be sent.
+    fn send(&mut self, to: Id, msg: &A::Msg, sequence: Option<u32>);
+
+    /// The step has ended in this state, and its permission ends then.
+    fn end(&mut self, state: &A::State, deadline: Option<u64>);
+
+    /// Gives everything that was told to the system. Whatever a step sends, shows or saves must wait
+    /// for this.
+    fn write_out(&mut self);
+
+    /// The node ends in order.
+    fn stop(&mut self, at: u64);
+}

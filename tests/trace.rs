@@ -1,0 +1,289 @@
+//! Traces of real nodes, and what a check of them accepts and refuses.
+
+#![allow(clippy::disallowed_methods, reason = "a test waits for real nodes, and for real time")]
+
+mod trace {
+    #![allow(dead_code, unreachable_pub, reason = "helpers")]
+
+    pub mod cluster;
+    pub mod mutate;
+}
+
+use std::path::Path;
+
+use serde_json::Value;
+use tenure::lease::Member;
+use tenure::trace::check::{Options, Report, Source, Verdict, check};
+use trace::cluster::{Cluster, Recorded};
+use trace::mutate::{self, Mutant};
+
+fn judge(run: &Recorded, options: Options) -> Report {
+    check::<Member>(&run.sources(), options)
+}
+
+#[track_caller]
+fn assert_accepted(report: &Report) {
+    assert_eq!(report.verdict, Verdict::Accepted, "{:?}", report.problem);
+    assert_eq!(report.taken + report.undone, report.logged);
+}
+
+#[track_caller]
+fn assert_rejected(mutant: &Mutant) {
+    let report = judge(&mutant.run, mutant.options);
+    assert_eq!(report.verdict, Verdict::Rejected, "{}: {:?}", mutant.what, report.problem);
+}
+
+/// A run with a crash of the holder, one of the store, a hand-over and writes all the time.
+fn eventful() -> &'static Recorded {
+    static RUN: std::sync::OnceLock<Recorded> = std::sync::OnceLock::new();
+    RUN.get_or_init(|| {
+        let mut cluster = Cluster::start();
+        cluster.write(20);
+        let first = cluster.holder();
+        cluster.kill(first);
+        let second = cluster.await_other(first);
+        cluster.write(10);
+        cluster.start_node(first);
+        cluster.await_in_sync(first);
+        cluster.hand_over(second);
+        let third = cluster.await_other(second);
+        cluster.write(10);
+        cluster.restart_store();
+        cluster.write(10);
+        cluster.step_down(third);
+        cluster.write(5);
+        cluster.finish()
+    })
+}
+
+//= SPEC TRACE-2 test
+//= SPEC TRACE-4 test
+#[test]
+fn a_real_run_is_accepted_in_every_order() {
+    let run = eventful();
+    let report = judge(run, Options::default());
+    assert_accepted(&report);
+    for kind in
+        ["start", "crash", "deliver Written", "fire Watch(A)", "told HandOver", "own Stopped"]
+    {
+        assert!(report.coverage.contains_key(kind), "no {kind} in {:?}", report.coverage);
+    }
+    assert!(report.measured.iter().any(|(name, took)| *name == "longest read" && *took > 0));
+    for order in 1..=5 {
+        assert_accepted(&judge(run, Options { order: Some(order), ..Options::default() }));
+    }
+}
+
+/// Cut at any line, a trace is that of a run which went on unseen.
+#[test]
+fn a_run_that_is_seen_up_to_some_moment_is_accepted() {
+    let run = eventful();
+    let latest = run.latest();
+    for part in 1..8 {
+        let report =
+            judge(&run.until(latest.0 + (latest.1 - latest.0) / 8 * part), Options::default());
+        assert_accepted(&report);
+        assert!(report.taken > 0);
+    }
+}
+
+//= SPEC TRACE-3 test
+//= SPEC TRACE-4 test
+//= SPEC TRACE-5 test
+#[test]
+fn every_kind_of_mutant_is_rejected() {
+    let mutants = mutate::one_of_each(eventful());
+    assert!(mutants.len() >= 20, "only {} kinds", mutants.len());
+    for mutant in &mutants {
+        assert_rejected(mutant);
+    }
+}
+
+#[test]
+fn hundreds_of_random_mutants_are_rejected() {
+    let run = eventful();
+    let mut count = 0;
+    for seed in 0..400 {
+        if let Some(mutant) = mutate::random(run, seed) {
+            assert_rejected(&mutant);
+            count += 1;
+        }
+    }
+    assert!(count >= 300, "only {count} mutants");
+}
+
+/// A crash between a step and its save: the step is undone, and its line does not count.
+#[test]
+fn a_step_that_a_crash_has_undone_is_left_out_and_counted() {
+    let run = mutate::with_an_undone_step(eventful());
+    let report = judge(&run, Options::default());
+    assert_accepted(&report);
+    assert!(report.undone > judge(eventful(), Options::default()).undone);
+}
+
+#[test]
+fn a_last_line_that_is_cut_off_is_counted() {
+    let mut run = eventful().until(eventful().latest().1);
+    let file = &mut run.files[0];
+    let last = file.lines.last_mut().unwrap();
+    last.truncate(last.len() / 2);
+    let report = judge(&run, Options::default());
+    assert_accepted(&report);
+    assert_eq!(report.cut, 1);
+}
+
+#[track_caller]
+fn inconclusive(sources: &[Source], hint: &str) {
+    let report = check::<Member>(sources, Options::default());
+    assert_eq!(report.verdict, Verdict::Inconclusive, "{:?}", report.problem);
+    let problem = report.problem.unwrap();
+    assert!(problem.what.contains(hint), "{problem:?} does not say {hint:?}");
+}
+
+//= SPEC TRACE-6 test
+#[test]
+fn what_cannot_be_judged_says_what_to_do() {
+    let run = eventful();
+    let memory = |text: &str| vec![Source::Memory("x".to_owned(), text.as_bytes().to_vec())];
+    inconclusive(&[], "name one file for each node");
+    inconclusive(&memory(""), "the file is empty");
+    inconclusive(&memory("{\"hello\":1}\n"), "no line of a trace");
+    inconclusive(&memory("not json\n"), "no line of a trace");
+    inconclusive(&[Source::File("/nowhere/a.ndjson".into())], "cannot be opened");
+    let store: Vec<_> = run.sources().into_iter().take(3).collect();
+    inconclusive(&store, "there is no trace of node 3");
+    let mut headless = run.clone();
+    headless.files[1].lines.remove(0);
+    inconclusive(&headless.sources(), "the beginning of the file is missing");
+    let mut damaged = run.clone();
+    damaged.files[1].lines[5].truncate(40);
+    inconclusive(&damaged.sources(), "the file is damaged");
+    for (key, value, hint) in [
+        ("tenure_trace", Value::from(9), "check it with tenure"),
+        ("version", Value::from("9.9.9"), "the release that wrote it"),
+        ("protocol", Value::from("other"), "not of lease"),
+    ] {
+        let mut foreign = run.clone();
+        let mut header: Value = serde_json::from_str(&foreign.files[0].lines[0]).unwrap();
+        header[key] = value;
+        foreign.files[0].lines[0] = header.to_string();
+        inconclusive(&foreign.sources(), hint);
+    }
+}
+
+/// The keys of a line may come in any order.
+#[test]
+fn a_trace_that_another_program_has_written_again_is_accepted() {
+    let mut run = eventful().clone();
+    for file in &mut run.files {
+        for line in &mut file.lines {
+            let value: Value = serde_json::from_str(line).unwrap();
+            // The map sorts its keys.
+            *line = serde_json::to_string(&value).unwrap();
+        }
+    }
+    assert_accepted(&judge(&run, Options::default()));
+}
+
+//= SPEC TRACE-7 test
+#[test]
+fn the_command_says_its_verdict_by_its_exit_code_and_exports() {
+    use std::process::Command;
+    let directory = tempfile::tempdir().unwrap();
+    let tenure = |arguments: &[&str], files: &[String]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tenure"))
+            .arg("trace")
+            .args(arguments)
+            .args(files)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let write = |run: &Recorded, name: &str| -> Vec<String> {
+        let folder = directory.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        run.write_into(&folder).iter().map(|path| path.display().to_string()).collect()
+    };
+    let good = write(eventful(), "good");
+    let (code, text) = tenure(&["check", "--orders", "1"], &good);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("accepted"), "{text}");
+    let (code, text) = tenure(&["check", "--json"], &good);
+    assert_eq!(code, Some(0));
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["verdict"], "accepted");
+    assert_eq!(report["taken"].as_u64().map(|n| n > 100), Some(true));
+    let bad = write(&mutate::one_of_each(eventful()).swap_remove(0).run, "bad");
+    assert_eq!(tenure(&["check"], &bad).0, Some(1));
+    assert_eq!(tenure(&["check"], &good[..2]).0, Some(2));
+    assert_eq!(tenure(&["check"], &[]).0, Some(2));
+    let out = directory.path().join("run.itf.json");
+    let (code, text) = tenure(&["export", "--itf", "--out", out.to_str().unwrap()], &good);
+    assert_eq!(code, Some(0), "{text}");
+    assert_itf(&out);
+}
+
+/// A state of the exported trace.
+#[derive(serde::Deserialize)]
+struct Shown {
+    nodes: std::collections::BTreeMap<i64, ShownNode>,
+}
+
+#[derive(serde::Deserialize)]
+struct ShownNode {
+    kind: String,
+    role: Option<String>,
+}
+
+fn assert_itf(path: &Path) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let trace: itf::Trace<Shown> = itf::trace_from_str(&text).unwrap();
+    assert_eq!(trace.vars, ["nodes"]);
+    assert!(trace.states.len() > 100);
+    let last = &trace.states.last().unwrap().value.nodes;
+    assert_eq!(last.len(), 5);
+    assert_eq!(last[&3].kind, "store");
+    let holds =
+        |shown: &Shown| shown.nodes.values().any(|it| it.role.as_deref() == Some("holding"));
+    assert!(trace.states.iter().any(|state| holds(&state.value)));
+}
+
+/// Integers that a double cannot hold become big ones.
+#[test]
+fn large_integers_survive_the_export() {
+    let value = tenure::trace::itf::to_itf(serde_json::json!({"a": u64::MAX, "b": 7, "c": null}));
+    assert_eq!(value, serde_json::json!({"a": {"#bigint": "18446744073709551615"}, "b": 7}));
+}
+
+/// kill -9 loses no line of anything that somebody has seen.
+//= SPEC TRACE-1 test
+#[test]
+fn a_run_whose_holders_are_killed_is_accepted() {
+    let run = trace::cluster::killed_processes(4);
+    let report = judge(&run, Options::default());
+    assert_accepted(&report);
+    assert!(report.coverage["crash"] >= 4, "{:?}", report.coverage);
+    println!("{} of {} steps undone", report.undone, report.logged);
+}
+
+//= SPEC TRACE-1 test
+#[test]
+fn nothing_leaves_a_node_before_its_line_is_in_the_file() {
+    trace::cluster::a_message_is_never_ahead_of_its_line();
+}
+
+#[test]
+#[ignore = "measures how much a trace costs a store"]
+fn what_a_trace_costs() {
+    for (durable, count) in [(false, 60_000), (true, 10_000)] {
+        let rate = |traced| trace::cluster::renewals_per_second(traced, durable, count);
+        rate(false);
+        for _ in 0..3 {
+            let (without, with) = (rate(false), rate(true));
+            println!(
+                "disk {durable}: {without:.0} conditional writes/s without a trace, {with:.0} with one: {:.1} % less",
+                (1.0 - with / without) * 100.0
+            );
+        }
+    }
+}
