@@ -9,6 +9,7 @@ mod durable;
 pub mod elector;
 pub mod host;
 pub mod msg;
+pub mod phase;
 pub mod presets;
 pub mod record;
 pub mod replica;

@@ -1,0 +1,7 @@
+//! Situations between regions, told step by step: the actors through `step`, messages in hand.
+
+mod carrying;
+mod net;
+mod peering;
+mod remote;
+mod restore;
