@@ -15,7 +15,7 @@ use std::time::Duration;
 use stateright::actor::Id;
 
 use super::facts::Region;
-use super::msg::{ClaimEpoch, Kind, Msg, Outcome, Work};
+use super::msg::{ClaimEpoch, Command, Kind, Msg, Outcome, Work};
 use super::{Out, Timer};
 use crate::lease::record::NodeId;
 
@@ -55,7 +55,7 @@ impl IrcServer {
     }
 
     //= SPEC IRC-31
-    pub(super) fn on_msg(&self, state: &mut ServerState, src: Id, msg: Msg, o: &mut Out) {
+    pub(super) fn on_msg(&self, state: &mut ServerState, me: Id, src: Id, msg: Msg, o: &mut Out) {
         let from_control = src == Id::from(self.control);
         match msg {
             Msg::Claimed(claim) if from_control => {
@@ -82,6 +82,8 @@ impl IrcServer {
                 state.done += u64::from(ok);
                 self.poll(state, o);
             }
+            // What it works on it ends; whoever stops it waits for that.
+            Msg::Operate(Command::Drain(drained)) if src == me => state.drained = drained,
             _ => {}
         }
     }
