@@ -296,9 +296,7 @@ impl Demo {
     fn meet(&mut self) -> Run<()> {
         self.show.step("two regions meet: each promises to the other, and thaws");
         self.wait("both regions were open", |demo| {
-            [0, 1].into_iter().all(|region| {
-                demo.control(region).is_some_and(|view| view.is_open())
-            })
+            [0, 1].into_iter().all(|region| demo.control(region).is_some_and(|view| view.is_open()))
         })?;
         self.check("both regions are open to each other", true)
     }
@@ -394,17 +392,16 @@ impl Demo {
         let lost = self.folder.path().join("west.lost");
         std::fs::rename(&file, &lost).map_err(text)?;
         let tag = rand::random();
-        let restored =
-            restore::put_back(CLUSTER, control, &backup, Some(&lost), &file, (0, tag)).map_err(text)?;
+        let restored = restore::put_back(CLUSTER, control, &backup, Some(&lost), &file, (0, tag))
+            .map_err(text)?;
         self.show.tell(&format!(
             "west begins life {} with {} peerings of the backup and {} halves that are on",
             restored.life.n, restored.peerings, restored.halves
         ));
         self.restart(control)?;
         self.wait("west was open again", |demo| {
-            demo.control(1).is_some_and(|view| {
-                view.ledger.head.incarnation == restored.life && view.is_open()
-            })
+            demo.control(1)
+                .is_some_and(|view| view.ledger.head.incarnation == restored.life && view.is_open())
         })?;
         self.both(id, Label::Active)?;
         self.both(late, Label::PendingAcceptance)?;

@@ -60,7 +60,8 @@ impl IrcServer {
         match msg {
             Msg::Claimed(claim) if from_control => {
                 let (work, epoch) = claim.call.tag;
-                let Some(&remote) = self.remotes.get(&claim.remote) else {
+                let remote = self.remotes.get(&claim.remote).filter(|_| !state.drained);
+                let Some(&remote) = remote else {
                     let outcome = Box::new(Outcome::Released);
                     o.send(src, Msg::Report { work, epoch, outcome });
                     return;

@@ -169,12 +169,7 @@ impl Control {
         Ok(())
     }
 
-    async fn watch(
-        &self,
-        lease: &Lease,
-        mut views: Views,
-        mut lines: Lines,
-    ) -> io::Result<()> {
+    async fn watch(&self, lease: &Lease, mut views: Views, mut lines: Lines) -> io::Result<()> {
         loop {
             let published = views.borrow_and_update().clone();
             let status = self.lease_status(lease, Some(published));

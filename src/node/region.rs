@@ -236,7 +236,8 @@ mod tests {
         let first = key(&config).unwrap();
         assert!(first == key(&config).unwrap(), "the same at the next start");
         let path = &config.regions[0].seal_key;
-        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
         fs::write(path, "not a key").unwrap();
         assert!(matches!(key(&config), Err(RegionError::Key { .. })));

@@ -108,6 +108,18 @@ pub fn about(ledger: &Ledger) -> Value {
     })
 }
 
+/// The lives that a control plane tells in its status, as a ledger that holds nothing else.
+pub fn line_of(status: &Value) -> Option<Ledger> {
+    let mut ledger = Ledger::default();
+    let n = status["incarnation"].as_u64()?;
+    let life = u64::from_str_radix(status["life"].as_str()?, 16).ok()?;
+    ledger.head.incarnation = Incarnation { n, life };
+    for (n, born) in status["born"].as_object()? {
+        ledger.head.born.insert(n.parse().ok()?, born.as_u64()?);
+    }
+    Some(ledger)
+}
+
 /// Whether a backup is of the line of history that `current` goes on with. A backup of a life that a
 /// later restore has abandoned must not be put back: its region would know two pasts.
 ///
@@ -123,11 +135,9 @@ pub fn check_lineage(backup: &Ledger, current: &Ledger) -> Result<(), RestoreErr
     let now = current.head.incarnation;
     for (&n, &born) in &backup.head.born {
         let is_present_life = n == now.n;
-        let is_abandoned = current
-            .head
-            .born
-            .get(&n)
-            .is_none_or(|&known| born > known || (is_present_life && backup.head.incarnation != now));
+        let is_abandoned = current.head.born.get(&n).is_none_or(|&known| {
+            born > known || (is_present_life && backup.head.incarnation != now)
+        });
         if is_abandoned {
             return Err(RestoreError::Abandoned { life: n });
         }

@@ -37,7 +37,9 @@ use stateright::actor::Id;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::json::{self, id_text, object, parse_id, parse_record, parse_version, record_text, word};
+use super::json::{
+    self, id_text, object, parse_id, parse_record, parse_version, record_text, word,
+};
 use super::{Calls, INDEX, Told};
 use crate::config::{Config, Node, Region};
 use crate::irc::facts::{Account, Network, Target};
@@ -381,10 +383,7 @@ impl Control {
 
     /// One step of the control plane on a copy of what is durable: what it would be, and its effects.
     //= SPEC IRC-36
-    async fn dry(
-        &self,
-        msg: Msg,
-    ) -> Result<(Ledger, Vec<crate::step::EffectOf<Party>>), String> {
+    async fn dry(&self, msg: Msg) -> Result<(Ledger, Vec<crate::step::EffectOf<Party>>), String> {
         use crate::wire::Message as _;
         if !msg.is_legal() {
             return Err("a value is out of its bounds: check the ids".to_owned());

@@ -237,7 +237,10 @@ mod tests {
     #[test]
     fn words_have_hyphens() {
         assert_eq!(word(&CallError::NotYetVisible), "not-yet-visible");
-        assert_eq!(word(&CallError::PairBusy(OpId { requester: Region(0), n: 1, seq: 1 })), "pair-busy");
+        assert_eq!(
+            word(&CallError::PairBusy(OpId { requester: Region(0), n: 1, seq: 1 })),
+            "pair-busy"
+        );
         let failed = Decision::Failed(crate::irc::facts::Failure::Impossible);
         assert_eq!(decision(failed), "failed");
     }
