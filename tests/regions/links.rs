@@ -90,8 +90,7 @@ impl Links {
                 socket
             };
             let (near, far) = (bind(), bind());
-            let (for_server, for_control) =
-                (near.local_addr().unwrap(), far.local_addr().unwrap());
+            let (for_server, for_control) = (near.local_addr().unwrap(), far.local_addr().unwrap());
             all.push(Link { server, from, to, for_server, for_control });
             sockets.push((near, far, [from, to], at, control));
         }
