@@ -212,7 +212,14 @@ fn storm(count: usize, customers: usize) {
     println!("TENURE_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let networks = if count > 100 { 80 } else { 12 };
-    let world = World::start(Plan { regions: 3, servers: 2, networks, numbers: NUMBERS, seed });
+    let world = World::start(Plan {
+        regions: 3,
+        servers: 2,
+        networks,
+        numbers: NUMBERS,
+        seed,
+        is_direct: false,
+    });
     world.links.knobs.lose(300);
     let (is_over, kills) = (AtomicBool::new(false), AtomicUsize::new(0));
     let begun = Instant::now();
@@ -316,7 +323,14 @@ fn darkness(dark_for: Duration, waiting: usize) {
     let seed = seed();
     println!("TENURE_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let world = World::start(Plan { regions: 3, servers: 2, networks: 60, numbers: NUMBERS, seed });
+    let world = World::start(Plan {
+        regions: 3,
+        servers: 2,
+        networks: 60,
+        numbers: NUMBERS,
+        seed,
+        is_direct: false,
+    });
     let knobs = &world.links.knobs;
     // Between 0 and 1 alone; and each of them with 2.
     let mut all: Vec<_> = (0..3600).map(|n| [(0, n / 60), (1, n % 60)]).collect();
@@ -394,8 +408,14 @@ fn a_region_in_the_dark_for_minutes() {
 #[test]
 fn customers_and_operators_have_commands() {
     let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let world =
-        World::start(Plan { regions: 2, servers: 1, networks: 3, numbers: NUMBERS, seed: 1 });
+    let world = World::start(Plan {
+        regions: 2,
+        servers: 1,
+        networks: 3,
+        numbers: NUMBERS,
+        seed: 1,
+        is_direct: false,
+    });
     let run = |region, code, args: &[&str], says: &str| {
         let (got, text) = world.run(region, args);
         assert_eq!(got, code, "{args:?}: {text}");
@@ -419,7 +439,7 @@ fn customers_and_operators_have_commands() {
     assert!(!none.contains("r0-1-0"), "a dry run changes nothing: {none}");
     run(0, 0, &with(&["--token", "7"]), "r0-1-0");
     run(0, 0, &with(&["--token", "7"]), "r0-1-0");
-    run(0, 3, &with(&["--token", "8"]), "has");
+    run(0, 3, &with(&["--token", "8"]), "have a peering already");
     let id = "r0-1-0";
     let explain = ["peering", "explain", "--account", "1", id];
     until(0, &explain, "a decision of r1");
@@ -437,7 +457,7 @@ fn customers_and_operators_have_commands() {
     run(0, 0, &["region", "dispose", "--peer", "r1", "--dry-run"], "active -> deleted");
     run(0, 0, &["region", "status"], "1  active");
     let version = "0-0";
-    let modify = ["peering", "modify", "--account", "1", id, "--version", version];
+    let modify = ["peering", "modify", "--account", "1", id, "--seen", version];
     run(1, 0, &[&modify[..], &["--resolve-names", "true"]].concat(), "1-0");
     run(1, 1, &[&modify[..], &["--resolve-names", "false"]].concat(), "changed meanwhile");
 

@@ -99,8 +99,8 @@ pub struct ModifyArgs {
     /// The peering.
     id: String,
     /// The version of the own options that the caller has seen.
-    #[arg(long, value_name = "N-N")]
-    version: String,
+    #[arg(long, value_name = "VERSION")]
+    seen: String,
     /// Whether the other side may resolve names of this one.
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     resolve_names: bool,
@@ -144,9 +144,9 @@ pub fn run(command: &PeeringCommand) -> ExitCode {
         PeeringCommand::Accept(args) => make(&args.call, json!({ "op": "accept", "id": args.id })),
         PeeringCommand::Reject(args) => make(&args.call, json!({ "op": "reject", "id": args.id })),
         PeeringCommand::Delete(args) => make(&args.call, json!({ "op": "delete", "id": args.id })),
-        PeeringCommand::Modify(ModifyArgs { call, id, version, resolve_names }) => make(
+        PeeringCommand::Modify(ModifyArgs { call, id, seen, resolve_names }) => make(
             call,
-            json!({ "op": "modify", "id": id, "version": version, "resolve_names": resolve_names }),
+            json!({ "op": "modify", "id": id, "version": seen, "resolve_names": resolve_names }),
         ),
         PeeringCommand::Get(args) => question(args, "get", |answer| {
             let one = &answer["peering"];
