@@ -5,6 +5,7 @@
 //! far a region's clock runs, and explores all the rest without bound: any loss, repetition, delay and
 //! order of messages between the regions.
 
+mod canonical;
 pub mod carrier;
 pub mod claims;
 pub mod properties;
@@ -161,7 +162,7 @@ impl Scope {
             faults: Faults { inputs: Budget::Unlimited, ..Faults::crashes(nodes, crashes) },
             observer: IrcObserver { scope: self.clone() },
             settled: Vec::new(),
-            canonical: false,
+            canonical: canonical::applies(self.safeguards),
             properties,
         }
     }
@@ -187,16 +188,10 @@ pub struct Ghost {
 /// Labels that were seen in some region: witnesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seen {
-    /// A restored region has thawed.
-    pub thawed: bool,
-    /// Every region was restored, and all have thawed.
-    pub all_thawed: bool,
-    /// All were frozen at once.
+    /// All were frozen at once, where all may be restored.
     pub all_frozen: bool,
     /// All were frozen at once, and all have thawed.
     pub thawed_together: bool,
-    /// Something was forgotten.
-    pub forgotten: bool,
 }
 
 /// What has gone wrong.
@@ -237,6 +232,19 @@ impl IrcObserver {
         self.scope.restores.get(node).is_some_and(|&allowed| done < allowed)
     }
 
+    fn observe_backups(&self, after: &mut IrcState) {
+        if !self.scope.early_backup {
+            return;
+        }
+        for node in 0..after.nodes.len() {
+            let Some(Storage::Control(ledger)) = &after.nodes[node].storage else { continue };
+            let is_first = after.ghost.backups[node].is_none() && !ledger.peerings.is_empty();
+            if is_first && self.restores_left(after, node) {
+                after.ghost.backups[node] = after.nodes[node].storage.clone();
+            }
+        }
+    }
+
     fn observe_dead(&self, after: &mut IrcState) {
         let ids: BTreeSet<OpId> = after
             .nodes
@@ -273,7 +281,11 @@ impl Observer<Carried> for IrcObserver {
     fn observe(&self, _: &IrcWorld, before: &IrcState, action: Action, after: &mut IrcState) {
         if let Action::Say(index) = action {
             let wish = self.left(before)[usize::from(index)];
-            after.ghost.said.insert(wish);
+            // What was refused may be said again: a customer who is told so asks later.
+            let at = usize::from(self.scope.wishes[usize::from(wish)].at);
+            if before.nodes[at] != after.nodes[at] {
+                after.ghost.said.insert(wish);
+            }
         }
         if let Action::Intervene(_) = action {
             return;
@@ -282,10 +294,7 @@ impl Observer<Carried> for IrcObserver {
             let (Some(old), Some(new)) = (&old.state, &new.state) else { continue };
             let new_labels = labels(new);
             for (id, label) in labels(old) {
-                let Some(&now) = new_labels.get(&id) else {
-                    after.ghost.seen.forgotten = true;
-                    continue;
-                };
+                let Some(&now) = new_labels.get(&id) else { continue };
                 after.ghost.wrong.rank_fell |=
                     now.rank() < label.rank() || (label.is_terminal() && now != label);
                 let decision = |state: &ControlState| {
@@ -305,20 +314,17 @@ impl Observer<Carried> for IrcObserver {
                     after.ghost.wrong.accepted_late |= by_a && late;
                 }
             }
-            let thawed = old
-                .ledger
-                .peers
-                .iter()
-                .any(|(region, _)| !is_open(old, *region) && is_open(new, *region));
-            after.ghost.seen.thawed |= thawed;
+        }
+        if self.scope.restores.iter().any(|&allowed| allowed == 0) {
+            self.observe_dead(after);
+            self.observe_backups(after);
+            return;
         }
         let all_open = after.nodes.iter().all(|node| {
             node.state.as_ref().is_some_and(|state| {
                 state.ledger.peers.iter().all(|(_, peer)| peer.link == Link::Open)
             })
         });
-        after.ghost.seen.all_thawed |=
-            all_open && after.ghost.restored.iter().all(|&restored| restored > 0);
         let all_frozen = after.nodes.iter().all(|node| {
             node.state.as_ref().is_some_and(|state| {
                 state.ledger.peers.iter().all(|(_, peer)| peer.link != Link::Open)
@@ -327,15 +333,7 @@ impl Observer<Carried> for IrcObserver {
         after.ghost.seen.all_frozen |= all_frozen;
         after.ghost.seen.thawed_together |= after.ghost.seen.all_frozen && all_open;
         self.observe_dead(after);
-        if self.scope.early_backup {
-            for node in 0..after.nodes.len() {
-                let Some(Storage::Control(ledger)) = &after.nodes[node].storage else { continue };
-                let is_first = after.ghost.backups[node].is_none() && !ledger.peerings.is_empty();
-                if is_first && self.restores_left(after, node) {
-                    after.ghost.backups[node] = after.nodes[node].storage.clone();
-                }
-            }
-        }
+        self.observe_backups(after);
     }
 
     fn inputs(&self, _: &IrcWorld, state: &IrcState) -> Vec<Said<Carried>> {
@@ -399,7 +397,9 @@ impl Observer<Carried> for IrcObserver {
         running.into_iter().all(|one| one.ledger.head.clock <= self.scope.clock)
     }
 
-    fn canonical(&self, _: &IrcWorld, _: &mut IrcState) {}
+    fn canonical(&self, world: &IrcWorld, state: &mut IrcState) {
+        canonical::canonical(self, world, state);
+    }
 }
 
 /// What is done to a region from outside.
