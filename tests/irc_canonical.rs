@@ -55,10 +55,33 @@ fn compare(name: &str, depth: usize) {
         })
         .collect();
     println!("{name}: {} raw states, {} canonical ones", raw.len(), canonical.len());
-    let missing = made.difference(&canonical).next();
-    assert!(missing.is_none(), "{name}: never made by the canonical world: {missing:#?}");
-    let invented = canonical.difference(&made).next();
-    assert!(invented.is_none(), "{name}: in no raw state: {invented:#?}");
+    for (what, left, right) in
+        [("never made by the canonical world", &made, &canonical), ("in no raw state", &canonical, &made)]
+    {
+        if let Some(state) = left.difference(right).next() {
+            panic!("{name}: {what}: {}", nearest(state, right));
+        }
+    }
+}
+
+/// Where a state differs from the one that is most like it.
+fn nearest(state: &IrcState, others: &BTreeSet<IrcState>) -> String {
+    let lines = |state: &IrcState| -> Vec<String> {
+        format!("{state:#?}").lines().map(str::to_owned).collect()
+    };
+    let mine = lines(state);
+    let same = |other: &IrcState| other.nodes == state.nodes && other.ghost == state.ghost;
+    let Some(near) = others.iter().filter(|other| same(other)).min_by_key(|other| {
+        other.network.iter().filter(|flight| !state.network.contains(flight)).count()
+            + state.network.iter().filter(|flight| !other.network.contains(flight)).count()
+    }) else {
+        return format!("no other has these nodes and this history:\n{}", mine.join("\n"));
+    };
+    let only = |one: &IrcState, other: &IrcState| -> Vec<String> {
+        let all = one.network.iter().filter(|flight| !other.network.contains(flight));
+        all.map(|flight| format!("{flight:?}")).collect()
+    };
+    format!("it has {:#?}, the nearest {:#?}", only(state, near), only(near, state))
 }
 
 #[test]

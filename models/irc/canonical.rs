@@ -9,7 +9,7 @@
 //! 2. **Dead questions go.** A question is dead if it can change nothing where it is going, and every
 //!    answer to it is dead.
 //! 3. **A doomed question loses its content.** A record that is not new where it is going has no effect
-//!    whatever it says; the answer depends on the answerer alone. It says then what is known there.
+//!    whatever it says; the answer depends on the answerer alone. It then says what was said first.
 //! 4. **`Old` is `Ok`.** Both carry the answerer's facts, and are taken alike.
 //! 5. **The names of questions are ranked**, for each life by itself. A region compares them with the
 //!    one that it asks now; those of its past lives are all alike, because answers to another life are
@@ -24,10 +24,12 @@ use std::collections::BTreeSet;
 
 use super::{IrcObserver, IrcState, IrcWorld};
 use crate::irc::Storage;
-use crate::irc::facts::{Bundle, Incarnation, Region};
+use crate::irc::facts::{
+    Bundle, Decided, Incarnation, Options, Region, Requested, Sealed, from_bytes,
+};
 use crate::irc::ledger::{Ledger, Link};
 use crate::irc::msg::{Answer, Body, Call, Errand, Kind, Msg, Reply, Status, Work};
-use crate::irc::peering::{Label, Side};
+use crate::irc::peering::Label;
 use crate::irc::safeguards::Safeguards;
 
 /// What may become of a node: what it has, and what it may be put back to.
@@ -197,8 +199,8 @@ pub(super) fn canonical(observer: &IrcObserver, world: &IrcWorld, state: &mut Ir
             }
             (Msg::Call(call), Some(Some(from)), Some(Some(to))) => {
                 let is_unmoved = to.is_unmoved(call);
-                if is_unmoved && to.backup.is_none() {
-                    strip(call, &to.now);
+                if is_unmoved {
+                    strip(call);
                 }
                 !(is_unmoved && from.ignores(call))
             }
@@ -304,13 +306,16 @@ fn forget_questions(backup: &mut Ledger) {
 }
 
 /// Rule 3.
-fn strip(call: &mut Call, there: &Ledger) {
-    let Errand::Apply { id, closed_below, body, .. } = &mut call.errand else { return };
-    let Some(known) = there.peerings.get(id) else { return };
+fn strip(call: &mut Call) {
+    let Errand::Apply { closed_below, body, .. } = &mut call.errand else { return };
+    let Some(bundle) = from_bytes::<Bundle>(&body.0) else { return };
     *closed_below = 0;
-    *body = Body::of(&match known.side {
-        Side::Requester => Bundle::Accepter(known.decided),
-        Side::Accepter => Bundle::Requester(known.requested),
+    *body = Body::of(&match bundle {
+        Bundle::Requester(Sealed { facts, .. }) => {
+            let facts = Requested { deleted: false, options: Options::default(), ..facts };
+            Bundle::Requester(Sealed { facts, seal: 0 })
+        }
+        Bundle::Accepter(_) => Bundle::Accepter(Sealed { facts: Decided::default(), seal: 0 }),
     });
 }
 
