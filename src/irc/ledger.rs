@@ -194,6 +194,14 @@ impl Ledger {
         id.seq < born && !self.peerings.contains(&id)
     }
 
+    /// The region that a piece of work is for; none for a record that is not there.
+    pub fn remote_of(&self, work: Work) -> Option<Region> {
+        match work {
+            Work::Prepare(region) | Work::Sync(region) => Some(region),
+            Work::Record(id) => self.records.get(&id).map(|record| record.remote),
+        }
+    }
+
     /// What a region is left with that goes back to this backup: a new life, frozen towards every
     /// peer. `found` is the data plane as it is now; no backup holds it.
     ///
@@ -258,7 +266,8 @@ pub struct ControlState {
 }
 
 impl ControlState {
-    pub(super) fn new(ledger: Ledger) -> Self {
+    /// The state of a control plane that has just read this ledger, and done nothing yet.
+    pub fn new(ledger: Ledger) -> Self {
         Self {
             ledger,
             claims: BTreeMap::new(),

@@ -277,12 +277,7 @@ impl Desk<'_> {
     }
 
     pub(super) fn remote_of(&self, work: Work) -> Region {
-        match work {
-            Work::Prepare(region) | Work::Sync(region) => region,
-            Work::Record(id) => {
-                self.state.ledger.records.get(&id).map_or(self.cp.region, |record| record.remote)
-            }
-        }
+        self.state.ledger.remote_of(work).unwrap_or(self.cp.region)
     }
 
     /// A server says what came of a claim. Under any other epoch than the claim's it changes nothing.
