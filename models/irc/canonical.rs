@@ -14,7 +14,7 @@
 //! 5. **The names of questions are ranked**, for each life by itself. A region compares them with the
 //!    one that it asks now; those of its past lives are all alike, because answers to another life are
 //!    void whatever they name.
-//! 6. **What only customers read is blank**: the results that are kept under tokens.
+//! 6. **What only people read is blank**: the results that are kept under tokens, and the audit log.
 //!
 //! A region that may still be put back to its backup can fall back to what that holds. So nothing is
 //! dead unless it is dead for the backup too. `tests/irc_canonical.rs` compares the result with the raw
@@ -31,6 +31,7 @@ use crate::irc::ledger::{Ledger, Link};
 use crate::irc::msg::{Answer, Body, Call, Errand, Kind, Msg, Reply, Status, Work};
 use crate::irc::peering::Label;
 use crate::irc::safeguards::Safeguards;
+use crate::persistent::PersistentMap;
 
 /// What may become of a node: what it has, and what it may be put back to.
 struct Futures {
@@ -322,6 +323,8 @@ fn strip(call: &mut Call) {
 /// Rule 6.
 fn blank_results(state: &mut IrcState) {
     let blank = |ledger: &mut Ledger| {
+        ledger.audit = PersistentMap::default();
+        ledger.head.audited = (0, [0; 32]);
         let all: Vec<u64> = ledger.tokens.iter().map(|(&token, _)| token).collect();
         for token in all {
             let Some(kept) = ledger.tokens.get(&token).cloned() else { continue };

@@ -20,6 +20,7 @@ use self::carrier::Carried;
 use super::world::{
     Action, Budget, Condition, Faults, Network as Net, Observer, Said, Time, World, WorldState,
 };
+use crate::irc::audit;
 use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::facts::{Account, Decision, Incarnation, Network, OpId, Region, SealKey, Target};
 use crate::irc::ledger::{ControlState, Link};
@@ -205,6 +206,8 @@ pub struct Wrong {
     pub accepted_late: bool,
     /// A decision was changed.
     pub decision_changed: bool,
+    /// A transition has not exactly one entry in the audit log, or an entry no transition.
+    pub audit_differs: bool,
 }
 
 /// Watches a world of control planes.
@@ -224,6 +227,24 @@ pub fn labels(state: &ControlState) -> BTreeMap<OpId, Label> {
     let ledger = &state.ledger;
     let label = |id: &OpId| ledger.on.contains(id);
     ledger.peerings.iter().map(|(&id, one)| (id, one.label(label(&id)))).collect()
+}
+
+/// Whether the audit log has an entry for each label that has changed in a step, and no other, and is a
+/// chain.
+fn is_audited(old: &ControlState, new: &ControlState) -> bool {
+    let (before, after) = (labels(old), labels(new));
+    let ids: BTreeSet<OpId> = before.keys().chain(after.keys()).copied().collect();
+    let changed = ids
+        .into_iter()
+        .map(|id| (id, before.get(&id).copied(), after.get(&id).copied()))
+        .filter(|(_, from, to)| from != to);
+    let written = new.ledger.audit.starting_at(old.ledger.head.audited.0);
+    changed.eq(written.map(|(_, entry)| (entry.id, entry.from, entry.to)))
+        && audit::verify(
+            new.ledger.audit.iter().map(|(&number, entry)| (number, entry)),
+            new.ledger.head.audited,
+        )
+        .is_ok()
 }
 
 impl IrcObserver {
@@ -293,6 +314,7 @@ impl Observer<Carried> for IrcObserver {
         for (old, new) in before.nodes.iter().zip(&after.nodes) {
             let (Some(old), Some(new)) = (&old.state, &new.state) else { continue };
             let new_labels = labels(new);
+            after.ghost.wrong.audit_differs |= !is_audited(old, new);
             for (id, label) in labels(old) {
                 let Some(&now) = new_labels.get(&id) else { continue };
                 after.ghost.wrong.rank_fell |=

@@ -106,6 +106,23 @@ pub fn accepted_in_time() -> Property<IrcWorld> {
     Property::always("accepted_in_time", |_, state: &IrcState| !state.ghost.wrong.accepted_late)
 }
 
+/// S6: one token begins one operation, however often it is said and whatever has become of it.
+pub fn one_effect_per_token() -> Property<IrcWorld> {
+    Property::always("one_effect_per_token", |_, state: &IrcState| {
+        running(state).all(|one| {
+            let mut tokens = BTreeSet::new();
+            let all = one.ledger.peerings.iter();
+            all.filter(|(_, one)| one.side == Side::Requester)
+                .all(|(_, one)| tokens.insert(one.requested.facts.token))
+        })
+    })
+}
+
+/// S15: each visible transition has exactly one entry in the audit log, which is a chain.
+pub fn audited() -> Property<IrcWorld> {
+    Property::always("audited", |_, state: &IrcState| !state.ghost.wrong.audit_differs)
+}
+
 /// E1: at an open accepter nothing is dead and undecided.
 pub fn dead_is_decided() -> Property<IrcWorld> {
     Property::always("dead_is_decided", |_, state: &IrcState| {

@@ -8,8 +8,8 @@ use super::claims::{
     stale_report_changes_nothing,
 };
 use super::properties::{
-    accepted_again, accepted_in_time, all_thawed, both_active, dead_is_decided, dead_stays_dead,
-    deleted, expired, failed, forgotten, half_is_justified, nobody_accepted, one_decision,
+    accepted_again, accepted_in_time, all_thawed, audited, both_active, dead_is_decided, dead_stays_dead,
+    deleted, expired, failed, forgotten, half_is_justified, nobody_accepted, one_decision, one_effect_per_token,
     one_live_per_pair, rank_never_falls, recovered, rejected, rest_is_agreement, thawed,
     thawed_together,
 };
@@ -55,6 +55,8 @@ fn invariants() -> Vec<Property<IrcWorld>> {
         dead_stays_dead(),
         one_live_per_pair(),
         accepted_in_time(),
+        one_effect_per_token(),
+        audited(),
         dead_is_decided(),
         rest_is_agreement(),
     ]
