@@ -9,11 +9,13 @@
 //! region's work log before the answer; an IRC server of that region carries it to the other control
 //! plane, and the answer back.
 
+pub mod audit;
 mod calls;
 pub mod control;
 pub mod customer;
-mod durable;
+pub mod durable;
 pub mod facts;
+mod index;
 pub mod ledger;
 pub mod log;
 pub mod msg;
@@ -196,8 +198,7 @@ pub struct ControlView {
 impl ControlView {
     /// What the owner of this side of a peering sees; none if it is not here.
     pub fn label(&self, id: OpId) -> Option<Label> {
-        let peering = self.ledger.peerings.get(&id)?;
-        Some(peering.label(self.ledger.on.contains(&id)))
+        self.ledger.label(id)
     }
 
     /// Whether this region is frozen towards no other.
