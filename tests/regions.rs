@@ -194,6 +194,9 @@ fn check_facts(ledgers: &[Ledger], stories: &[Story]) {
         for (&id, ()) in ledger.on.iter() {
             assert!(ledger.peerings.contains(&id), "{id:?}: no half without a peering");
         }
+        let entries = ledger.audit.iter().map(|(&number, entry)| (number, entry));
+        let chain = tenure::irc::audit::verify(entries, ledger.head.audited);
+        assert_eq!(chain, Ok(()), "r{region}: the audit log is whole (S15)");
         let born: u64 = ledger.head.born.values().sum();
         let own = ledger.peerings.iter().filter(|(_, one)| one.side == Side::Requester).count();
         assert_eq!(born, own as u64, "r{region}: no creation but those that are there");
@@ -269,8 +272,8 @@ fn storm(count: usize, customers: usize) {
 }
 
 //= SPEC IRC-1 test
-//= SPEC IRC-35 test
-//= SPEC IRC-38 test
+//= SPEC REGION-4 test
+//= SPEC REGION-7 test
 #[test]
 fn what_was_answered_has_its_effect_once_whatever_is_killed_and_lost() {
     storm(24, 6);
@@ -403,8 +406,8 @@ fn a_region_in_the_dark_for_minutes() {
 // -------------------------------------------------------------------------------------------------
 
 /// A peering's life, a dry run, a restore and its report, as people call them.
-//= SPEC IRC-36 test
-//= SPEC IRC-39 test
+//= SPEC REGION-5 test
+//= SPEC REGION-8 test
 #[test]
 fn customers_and_operators_have_commands() {
     let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -454,6 +457,8 @@ fn customers_and_operators_have_commands() {
     run(1, 0, &["peering", "accept", "--account", "1", id], "provisioning");
     until(0, &explain, "here (r0, requester): active");
     until(1, &explain, "here (r1, accepter): active");
+    run(0, 0, &["peering", "audit", id], "pending-acceptance -> provisioning  by region r1");
+    run(0, 0, &["peering", "audit"], "chain: whole");
     run(0, 0, &["region", "dispose", "--peer", "r1", "--dry-run"], "active -> deleted");
     run(0, 0, &["region", "status"], "1  active");
     let version = "0-0";

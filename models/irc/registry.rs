@@ -8,10 +8,10 @@ use super::claims::{
     stale_report_changes_nothing,
 };
 use super::properties::{
-    accepted_again, accepted_in_time, all_thawed, audited, both_active, dead_is_decided, dead_stays_dead,
-    deleted, expired, failed, forgotten, half_is_justified, nobody_accepted, one_decision, one_effect_per_token,
-    one_live_per_pair, rank_never_falls, recovered, rejected, rest_is_agreement, thawed,
-    thawed_together,
+    accepted_again, accepted_in_time, all_thawed, audited, both_active, dead_is_decided,
+    dead_stays_dead, deleted, expired, failed, forgotten, half_is_justified, nobody_accepted,
+    one_decision, one_effect_per_token, one_live_per_pair, rank_never_falls, recovered, rejected,
+    rest_is_agreement, thawed, thawed_together,
 };
 use super::{IrcWorld, Scope, Wish, ask, change, create, first};
 use crate::irc::facts::{Bundle, Decided, Decision, Incarnation, Region, Sealed, Version};
@@ -348,8 +348,7 @@ pub fn rows() -> Vec<Row> {
             false,
             [0, 0, 0],
             || {
-                let scope =
-                    restored(forgetting(one(vec![accept(), delete_by_r()]), 1), [1, 1]);
+                let scope = restored(forgetting(one(vec![accept(), delete_by_r()]), 1), [1, 1]);
                 let witnesses = vec![both_active(), all_thawed(), thawed_together(), recovered()];
                 safe_world(&scope, witnesses)
             },

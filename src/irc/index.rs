@@ -76,11 +76,7 @@ fn set<K: Ord + Clone + std::hash::Hash>(map: &mut PersistentMap<K, ()>, key: K,
     }
 }
 
-fn count<K: Ord + Clone + std::hash::Hash>(
-    map: &mut PersistentMap<K, u32>,
-    key: K,
-    is_in: bool,
-) {
+fn count<K: Ord + Clone + std::hash::Hash>(map: &mut PersistentMap<K, u32>, key: K, is_in: bool) {
     let before = map.get(&key).copied().unwrap_or(0);
     match if is_in { before + 1 } else { before.saturating_sub(1) } {
         0 => drop(map.remove(&key)),
