@@ -1,4 +1,4 @@
-//! The cluster file: which nodes there are, what they do, and the timing of each lease.
+//! The cluster file: which nodes there are, what they do, the timing of each lease, and the regions.
 //!
 //! ```toml
 //! cluster = "orders"
@@ -24,6 +24,8 @@
 //! poll = "500ms"
 //! ```
 //!
+//! A file has leases, or regions ([`Region`]), or both.
+//!
 //! The whole file is checked at once: a [`Config`] can be run as it is, and whoever gets
 //! [`ConfigErrors`] instead gets every problem with its place. Only what makes the text unreadable
 //! as this format at all (syntax, an unknown key, a wrong type) is reported alone.
@@ -40,8 +42,11 @@ use crate::lease::record::{NodeId, NodeSet};
 use crate::lease::timing::{Checked, Timing, TimingErrors};
 
 mod error;
+mod region;
 
 pub use error::{ConfigError, ConfigErrors, ConfigWarning, Place};
+use region::RawRegion;
+pub use region::{Carrier, REGIONS_MAX, Region};
 
 /// The longest cluster file that is read, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -66,6 +71,8 @@ pub struct Config {
     pub nodes: Vec<Node>,
     /// The leases; [`Lease::index`] is the index.
     pub leases: Vec<Lease>,
+    /// The regions: none, or at least two; [`Region::index`] is the index.
+    pub regions: Vec<Region>,
     /// What is allowed but unwise.
     pub warnings: Vec<ConfigWarning>,
 }
@@ -99,6 +106,10 @@ pub enum Role {
     Store,
     /// Writes through whoever holds a lease, and operates leases.
     Client,
+    /// Answers the customers of a region, and keeps its facts and its work log.
+    ControlPlane,
+    /// Carries the work of a region to other regions.
+    IrcServer,
 }
 
 impl Role {
@@ -108,6 +119,8 @@ impl Role {
             Self::Host => "host",
             Self::Store => "store",
             Self::Client => "client",
+            Self::ControlPlane => "control-plane",
+            Self::IrcServer => "irc-server",
         }
     }
 }
@@ -221,6 +234,8 @@ struct RawConfig {
     node: Vec<RawNode>,
     #[serde(default)]
     lease: Vec<RawLease>,
+    #[serde(default)]
+    region: Vec<RawRegion>,
 }
 
 #[derive(Deserialize)]
@@ -270,9 +285,11 @@ struct Reader {
     storages: BTreeMap<PathBuf, String>,
     /// The first node with a UDP address, and whether that is IPv4.
     family: Option<(String, bool)>,
+    /// The region that each node of a region is in.
+    regional: BTreeMap<String, String>,
 }
 
-/// What leases need to know of a node. The role is unknown if it was refused.
+/// What leases and regions need to know of a node. The role is unknown if it was refused.
 struct Known {
     id: NodeId,
     role: Option<Role>,
@@ -290,8 +307,13 @@ impl Reader {
             self.errors.push(ConfigError::Sealed);
         }
         let limit = usize::from(NodeId::LIMIT);
-        self.count("node", raw.node.len(), limit);
-        self.count("lease", raw.lease.len(), LEASES_MAX);
+        self.count("node", raw.node.len(), 1, limit);
+        let leases_min = usize::from(raw.region.is_empty());
+        self.count("lease", raw.lease.len(), leases_min, LEASES_MAX);
+        self.count("region", raw.region.len(), 0, REGIONS_MAX);
+        if raw.region.len() == 1 {
+            self.errors.push(ConfigError::OneRegion);
+        }
         let defaults = self.timing(&raw.timing, Timing::DEFAULT, &Place::Timing);
 
         let nodes: Vec<_> = (0..NodeId::LIMIT)
@@ -303,17 +325,24 @@ impl Reader {
             .zip(raw.lease)
             .filter_map(|(index, lease)| self.lease(index, lease, defaults, &mut names))
             .collect();
+        let mut names = BTreeSet::new();
+        let regions: Vec<_> = (0..=u16::MAX)
+            .zip(raw.region)
+            .filter_map(|(index, region)| self.region(index, region, &mut names, directory))
+            .collect();
+        self.all_have_regions();
         if self.errors.is_empty() {
             let Self { warnings, .. } = self;
-            Ok(Config { cluster: raw.cluster, insecure: raw.insecure, nodes, leases, warnings })
+            let RawConfig { cluster, insecure, .. } = raw;
+            Ok(Config { cluster, insecure, nodes, leases, regions, warnings })
         } else {
             let Self { errors, warnings, timings, .. } = self;
             Err(ConfigErrors { errors, warnings, timings })
         }
     }
 
-    fn count(&mut self, section: &'static str, have: usize, limit: usize) {
-        if have == 0 {
+    fn count(&mut self, section: &'static str, have: usize, least: usize, limit: usize) {
+        if have < least {
             self.errors.push(ConfigError::Missing { section });
         } else if have > limit {
             self.errors.push(ConfigError::TooMany { section, have, limit });
@@ -361,6 +390,8 @@ impl Reader {
             ["host"] => Some(Role::Host),
             ["store"] => Some(Role::Store),
             ["client"] => Some(Role::Client),
+            ["control-plane"] => Some(Role::ControlPlane),
+            ["irc-server"] => Some(Role::IrcServer),
             _ => {
                 let place = place.clone();
                 self.errors.push(ConfigError::Roles { place, have: raw.roles });
@@ -371,6 +402,7 @@ impl Reader {
             let needs = [
                 ("zone", role == Role::Host && raw.zone.is_none()),
                 ("storage", raw.storage.is_none()),
+                ("control", role == Role::ControlPlane && raw.control.is_none()),
             ];
             for (key, is_missing) in needs {
                 if is_missing {

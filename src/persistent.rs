@@ -86,6 +86,11 @@ impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
         self.0.range((Excluded(key), Unbounded))
     }
 
+    /// The entries from a key on, in order.
+    pub fn starting_at(&self, key: K) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.0.range(key..)
+    }
+
     /// The last entry at or below a key.
     pub fn at_or_below(&self, key: &K) -> Option<(&K, &V)> {
         self.0.get_prev(key)

@@ -5,6 +5,7 @@
 //! far a region's clock runs, and explores all the rest without bound: any loss, repetition, delay and
 //! order of messages between the regions.
 
+mod canonical;
 pub mod carrier;
 pub mod claims;
 pub mod properties;
@@ -19,6 +20,7 @@ use self::carrier::Carried;
 use super::world::{
     Action, Budget, Condition, Faults, Network as Net, Observer, Said, Time, World, WorldState,
 };
+use crate::irc::audit;
 use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::facts::{Account, Decision, Incarnation, Network, OpId, Region, SealKey, Target};
 use crate::irc::ledger::{ControlState, Link};
@@ -161,7 +163,7 @@ impl Scope {
             faults: Faults { inputs: Budget::Unlimited, ..Faults::crashes(nodes, crashes) },
             observer: IrcObserver { scope: self.clone() },
             settled: Vec::new(),
-            canonical: false,
+            canonical: canonical::applies(self.safeguards),
             properties,
         }
     }
@@ -187,16 +189,10 @@ pub struct Ghost {
 /// Labels that were seen in some region: witnesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seen {
-    /// A restored region has thawed.
-    pub thawed: bool,
-    /// Every region was restored, and all have thawed.
-    pub all_thawed: bool,
-    /// All were frozen at once.
+    /// All were frozen at once, where all may be restored.
     pub all_frozen: bool,
     /// All were frozen at once, and all have thawed.
     pub thawed_together: bool,
-    /// Something was forgotten.
-    pub forgotten: bool,
 }
 
 /// What has gone wrong.
@@ -210,6 +206,8 @@ pub struct Wrong {
     pub accepted_late: bool,
     /// A decision was changed.
     pub decision_changed: bool,
+    /// A transition has not exactly one entry in the audit log, or an entry no transition.
+    pub audit_differs: bool,
 }
 
 /// Watches a world of control planes.
@@ -231,10 +229,41 @@ pub fn labels(state: &ControlState) -> BTreeMap<OpId, Label> {
     ledger.peerings.iter().map(|(&id, one)| (id, one.label(label(&id)))).collect()
 }
 
+/// Whether the audit log has an entry for each label that has changed in a step, and no other, and is a
+/// chain.
+fn is_audited(old: &ControlState, new: &ControlState) -> bool {
+    let (before, after) = (labels(old), labels(new));
+    let ids: BTreeSet<OpId> = before.keys().chain(after.keys()).copied().collect();
+    let changed = ids
+        .into_iter()
+        .map(|id| (id, before.get(&id).copied(), after.get(&id).copied()))
+        .filter(|(_, from, to)| from != to);
+    let written = new.ledger.audit.starting_at(old.ledger.head.audited.0);
+    changed.eq(written.map(|(_, entry)| (entry.id, entry.from, entry.to)))
+        && audit::verify(
+            new.ledger.audit.iter().map(|(&number, entry)| (number, entry)),
+            new.ledger.head.audited,
+        )
+        .is_ok()
+}
+
 impl IrcObserver {
     fn restores_left(&self, state: &IrcState, node: usize) -> bool {
         let done = state.ghost.restored.get(node).copied().unwrap_or(0);
         self.scope.restores.get(node).is_some_and(|&allowed| done < allowed)
+    }
+
+    fn observe_backups(&self, after: &mut IrcState) {
+        if !self.scope.early_backup {
+            return;
+        }
+        for node in 0..after.nodes.len() {
+            let Some(Storage::Control(ledger)) = &after.nodes[node].storage else { continue };
+            let is_first = after.ghost.backups[node].is_none() && !ledger.peerings.is_empty();
+            if is_first && self.restores_left(after, node) {
+                after.ghost.backups[node] = after.nodes[node].storage.clone();
+            }
+        }
     }
 
     fn observe_dead(&self, after: &mut IrcState) {
@@ -273,7 +302,11 @@ impl Observer<Carried> for IrcObserver {
     fn observe(&self, _: &IrcWorld, before: &IrcState, action: Action, after: &mut IrcState) {
         if let Action::Say(index) = action {
             let wish = self.left(before)[usize::from(index)];
-            after.ghost.said.insert(wish);
+            // What was refused may be said again: a customer who is told so asks later.
+            let at = usize::from(self.scope.wishes[usize::from(wish)].at);
+            if before.nodes[at] != after.nodes[at] {
+                after.ghost.said.insert(wish);
+            }
         }
         if let Action::Intervene(_) = action {
             return;
@@ -281,11 +314,9 @@ impl Observer<Carried> for IrcObserver {
         for (old, new) in before.nodes.iter().zip(&after.nodes) {
             let (Some(old), Some(new)) = (&old.state, &new.state) else { continue };
             let new_labels = labels(new);
+            after.ghost.wrong.audit_differs |= !is_audited(old, new);
             for (id, label) in labels(old) {
-                let Some(&now) = new_labels.get(&id) else {
-                    after.ghost.seen.forgotten = true;
-                    continue;
-                };
+                let Some(&now) = new_labels.get(&id) else { continue };
                 after.ghost.wrong.rank_fell |=
                     now.rank() < label.rank() || (label.is_terminal() && now != label);
                 let decision = |state: &ControlState| {
@@ -305,20 +336,17 @@ impl Observer<Carried> for IrcObserver {
                     after.ghost.wrong.accepted_late |= by_a && late;
                 }
             }
-            let thawed = old
-                .ledger
-                .peers
-                .iter()
-                .any(|(region, _)| !is_open(old, *region) && is_open(new, *region));
-            after.ghost.seen.thawed |= thawed;
+        }
+        if self.scope.restores.iter().any(|&allowed| allowed == 0) {
+            self.observe_dead(after);
+            self.observe_backups(after);
+            return;
         }
         let all_open = after.nodes.iter().all(|node| {
             node.state.as_ref().is_some_and(|state| {
                 state.ledger.peers.iter().all(|(_, peer)| peer.link == Link::Open)
             })
         });
-        after.ghost.seen.all_thawed |=
-            all_open && after.ghost.restored.iter().all(|&restored| restored > 0);
         let all_frozen = after.nodes.iter().all(|node| {
             node.state.as_ref().is_some_and(|state| {
                 state.ledger.peers.iter().all(|(_, peer)| peer.link != Link::Open)
@@ -327,15 +355,7 @@ impl Observer<Carried> for IrcObserver {
         after.ghost.seen.all_frozen |= all_frozen;
         after.ghost.seen.thawed_together |= after.ghost.seen.all_frozen && all_open;
         self.observe_dead(after);
-        if self.scope.early_backup {
-            for node in 0..after.nodes.len() {
-                let Some(Storage::Control(ledger)) = &after.nodes[node].storage else { continue };
-                let is_first = after.ghost.backups[node].is_none() && !ledger.peerings.is_empty();
-                if is_first && self.restores_left(after, node) {
-                    after.ghost.backups[node] = after.nodes[node].storage.clone();
-                }
-            }
-        }
+        self.observe_backups(after);
     }
 
     fn inputs(&self, _: &IrcWorld, state: &IrcState) -> Vec<Said<Carried>> {
@@ -399,7 +419,9 @@ impl Observer<Carried> for IrcObserver {
         running.into_iter().all(|one| one.ledger.head.clock <= self.scope.clock)
     }
 
-    fn canonical(&self, _: &IrcWorld, _: &mut IrcState) {}
+    fn canonical(&self, world: &IrcWorld, state: &mut IrcState) {
+        canonical::canonical(self, world, state);
+    }
 }
 
 /// What is done to a region from outside.

@@ -18,6 +18,18 @@ fn ids(state: &IrcState) -> BTreeSet<OpId> {
     running(state).flat_map(|one| one.ledger.peerings.iter().map(|(&id, _)| id)).collect()
 }
 
+/// Whether a region has begun more operations than it knows.
+fn has_forgotten(one: &ControlState) -> bool {
+    let born: u64 = one.ledger.head.born.values().sum();
+    let own = one.ledger.peerings.iter().filter(|(_, peering)| peering.side == Side::Requester);
+    born > own.count() as u64
+}
+
+/// Whether a region runs, and is frozen towards nobody.
+fn is_all_open(one: Option<&ControlState>) -> bool {
+    one.is_some_and(|one| one.ledger.peers.iter().all(|(_, peer)| peer.link == Link::Open))
+}
+
 fn has(state: &IrcState, label: Label) -> bool {
     running(state).any(|one| labels(one).values().any(|&is| is == label))
 }
@@ -92,6 +104,23 @@ pub fn one_live_per_pair() -> Property<IrcWorld> {
 /// S12: nothing is accepted at or after its deadline.
 pub fn accepted_in_time() -> Property<IrcWorld> {
     Property::always("accepted_in_time", |_, state: &IrcState| !state.ghost.wrong.accepted_late)
+}
+
+/// S6: one token begins one operation, however often it is said and whatever has become of it.
+pub fn one_effect_per_token() -> Property<IrcWorld> {
+    Property::always("one_effect_per_token", |_, state: &IrcState| {
+        running(state).all(|one| {
+            let mut tokens = BTreeSet::new();
+            let all = one.ledger.peerings.iter();
+            all.filter(|(_, one)| one.side == Side::Requester)
+                .all(|(_, one)| tokens.insert(one.requested.facts.token))
+        })
+    })
+}
+
+/// S15: each visible transition has exactly one entry in the audit log, which is a chain.
+pub fn audited() -> Property<IrcWorld> {
+    Property::always("audited", |_, state: &IrcState| !state.ghost.wrong.audit_differs)
 }
 
 /// E1: at an open accepter nothing is dead and undecided.
@@ -190,11 +219,15 @@ sometimes! {
     /// Some side shows `failed`.
     failed = |state| has(state, Label::Failed);
     /// Something was forgotten.
-    forgotten = |state| state.ghost.seen.forgotten;
+    forgotten = |state| running(state).any(has_forgotten);
     /// A region that was frozen has thawed.
-    thawed = |state| state.ghost.seen.thawed;
+    thawed = |state| state.nodes.iter().zip(&state.ghost.restored).any(|(node, &restored)| {
+        restored > 0 && is_all_open(node.state.as_ref())
+    });
     /// All regions were restored, and all have thawed.
-    all_thawed = |state| state.ghost.seen.all_thawed;
+    all_thawed = |state| state.nodes.iter().zip(&state.ghost.restored).all(|(node, &restored)| {
+        restored > 0 && is_all_open(node.state.as_ref())
+    });
     /// All regions were frozen at once, and all have thawed (E6).
     thawed_together = |state| state.ghost.seen.thawed_together;
     /// A second peering of one pair is accepted.

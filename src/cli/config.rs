@@ -9,11 +9,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::paint::Paint;
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Region};
 use crate::duration::{self, Exact};
+use crate::irc::control::Policy;
 use crate::lease::presets::{
     Anchor, DOLLARS_PER_MILLION_WRITES, Explanation, Fix, Overrides, Preset, STORE_TIME,
 };
+use crate::lease::record::NodeId;
 use crate::lease::timing::{Inequality, Timing, TimingError};
 
 /// What no timing can give, told wherever a set is called safe.
@@ -22,7 +24,7 @@ const NOT_COVERED: &str = "NOT covered: a pause between check and effect";
 /// The subcommands of `tenure config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check a cluster file, and show the timing inequality of each lease with its numbers.
+    /// Check a cluster file, and show the timing inequality of each lease and the numbers of each region.
     #[command(after_help = "Exit codes: 0 every lease is safe and the file has no error \
         (warnings are allowed); 1 a lease is unsafe, or the file is wrong or cannot be read; 2 usage.")]
     Check(CheckArgs),
@@ -170,6 +172,7 @@ fn check_json(config: &Result<Config, ConfigErrors>) -> Value {
         "ok": config.is_ok(),
         "cluster": config.as_ref().ok().map(|config| &config.cluster),
         "leases": leases,
+        "regions": config.as_ref().map(regions_json).unwrap_or_default(),
         "warnings": warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "errors": errors,
     })
@@ -194,6 +197,9 @@ fn check_text(file: &str, config: &Result<Config, ConfigErrors>, paint: Paint) -
         }
         text.push('\n');
     }
+    for region in config.iter().flat_map(|config| &config.regions) {
+        text += &region_lines(config.as_ref().expect("it has regions"), region, paint);
+    }
     let (warnings, errors) = match config {
         Ok(config) => (&config.warnings[..], None),
         Err(errors) => (errors.warnings(), Some(errors)),
@@ -205,20 +211,73 @@ fn check_text(file: &str, config: &Result<Config, ConfigErrors>, paint: Paint) -
         let _ = writeln!(text, "{}: {error}", paint.bad("error"));
     }
     let _ = match config {
-        Ok(config) => writeln!(
-            text,
-            "{file}: cluster {:?}, {}, {}, {}",
-            config.cluster,
-            count(config.nodes.len(), "node"),
-            count(config.leases.len(), "lease"),
-            paint.good("every lease is SAFE"),
-        ),
+        Ok(config) => {
+            let mut parts = vec![count(config.nodes.len(), "node")];
+            if !config.regions.is_empty() {
+                parts.push(count(config.regions.len(), "region"));
+            }
+            if !config.leases.is_empty() {
+                parts.push(count(config.leases.len(), "lease"));
+                parts.push(paint.good("every lease is SAFE"));
+            }
+            writeln!(text, "{file}: cluster {:?}, {}", config.cluster, parts.join(", "))
+        }
         Err(errors) => {
             let refused = format!("REFUSED, {}", count(errors.iter().len(), "error"));
             writeln!(text, "{file}: {}", paint.bad(refused))
         }
     };
     text
+}
+
+fn regions_json(config: &Config) -> Vec<Value> {
+    let name = |id: NodeId| config.node_by_id(id).map(|node| &node.name);
+    let regions = config.regions.iter().map(|region| {
+        let policy = &region.policy;
+        json!({
+            "name": region.name,
+            "control_plane": name(region.control_plane),
+            "servers": region.servers.iter().map(|&id| name(id)).collect::<Vec<_>>(),
+            "networks": region.networks.len(),
+            "claim": Exact(policy.lease).to_string(),
+            "call": Exact(region.carrier.call).to_string(),
+            "poll": Exact(region.carrier.poll).to_string(),
+            "tick": Exact(policy.tick).to_string(),
+            "pending_ticks": policy.pending,
+            "remember_ticks": policy.remember,
+            "tokens_ticks": policy.tokens,
+        })
+    });
+    regions.collect()
+}
+
+/// Who runs a region and with which numbers, line by line.
+fn region_lines(config: &Config, region: &Region, paint: Paint) -> String {
+    let name = |id: NodeId| config.node_by_id(id).map_or("?", |node| &node.name);
+    let servers: Vec<_> = region.servers.iter().map(|&id| name(id)).collect();
+    let Policy { lease, retry, tick, pending, tokens, quota, claims, .. } = &region.policy;
+    let ticks = |count: u64| plain(tick.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)));
+    format!(
+        "{}\n  control plane {}, servers {}; {}\n  \
+         claim {} s  call {} s  poll {} s   retry {} .. {} s, floor {} s   at most {claims} calls to a region\n  \
+         a request waits {} s for its answer, a call is known by its token for {} s\n  \
+         a network has at most {} peerings and {} requests, an account {} requests\n\n",
+        paint.strong(format!("region {}", region.name)),
+        name(region.control_plane),
+        servers.join(", "),
+        count(region.networks.len(), "network"),
+        plain(*lease),
+        plain(region.carrier.call),
+        plain(region.carrier.poll),
+        plain(retry[2]),
+        plain(retry[1]),
+        plain(retry[0]),
+        ticks(*pending),
+        ticks(*tokens),
+        quota[0],
+        quota[1],
+        quota[2],
+    )
 }
 
 fn count(n: usize, what: &str) -> String {

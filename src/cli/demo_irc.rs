@@ -17,7 +17,6 @@ use super::paint::Paint;
 use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::customer::Customer;
 use crate::irc::facts::{Account, Network, OpId, Region, SealKey, Target};
-use crate::irc::ledger::Link;
 use crate::irc::msg::{Answer, CallError, Kind, Msg, Request, Token, block_of};
 use crate::irc::peering::{Label, Verb};
 use crate::irc::safeguards::Safeguards;
@@ -190,8 +189,7 @@ impl Demo {
     }
 
     fn label(&self, region: u16, id: OpId) -> Option<Label> {
-        let view = self.control(region)?;
-        view.peerings.iter().find(|(known, ..)| *known == id).map(|&(_, label, _)| label)
+        self.control(region)?.label(id)
     }
 
     /// Calls as the customer of this region.
@@ -298,10 +296,7 @@ impl Demo {
     fn meet(&mut self) -> Run<()> {
         self.show.step("two regions meet: each promises to the other, and thaws");
         self.wait("both regions were open", |demo| {
-            [0, 1].into_iter().all(|region| {
-                demo.control(region)
-                    .is_some_and(|view| view.peers.iter().all(|(_, link, ..)| *link == Link::Open))
-            })
+            [0, 1].into_iter().all(|region| demo.control(region).is_some_and(|view| view.is_open()))
         })?;
         self.check("both regions are open to each other", true)
     }
@@ -397,24 +392,22 @@ impl Demo {
         let lost = self.folder.path().join("west.lost");
         std::fs::rename(&file, &lost).map_err(text)?;
         let tag = rand::random();
-        let restored =
-            restore::put_back(CLUSTER, control, &backup, Some(&lost), &file, tag).map_err(text)?;
+        let restored = restore::put_back(CLUSTER, control, &backup, Some(&lost), &file, (0, tag))
+            .map_err(text)?;
         self.show.tell(&format!(
             "west begins life {} with {} peerings of the backup and {} halves that are on",
             restored.life.n, restored.peerings, restored.halves
         ));
         self.restart(control)?;
         self.wait("west was open again", |demo| {
-            demo.control(1).is_some_and(|view| {
-                view.incarnation == restored.life
-                    && view.peers.iter().all(|(_, link, ..)| *link == Link::Open)
-            })
+            demo.control(1)
+                .is_some_and(|view| view.ledger.head.incarnation == restored.life && view.is_open())
         })?;
         self.both(id, Label::Active)?;
         self.both(late, Label::PendingAcceptance)?;
         self.both(active, Label::Active)?;
         let view = self.control(1).ok_or("west shows nothing")?;
-        let lost = &view.peers.first().ok_or("west has no peer")?.3;
+        let lost = &view.ledger.peers.get(&Region(0)).ok_or("west has no peer")?.lost;
         for (op, what) in &lost.recovered {
             self.show.tell(&format!("recovered from east: {}: {what:?}", name(*op)));
         }
@@ -431,7 +424,7 @@ impl Demo {
 
     fn refuse(&mut self) -> Run<()> {
         self.show.step("what is refused is refused with a reason, and changes nothing");
-        let peerings = self.control(0).map(|view| view.peerings.len());
+        let peerings = self.control(0).map(|view| view.ledger.peerings.len());
         let to =
             |region, network| Target { region, account: Account(1), network: Network(network) };
         let create = |network, target| Request::Create {
@@ -450,7 +443,7 @@ impl Demo {
         }
         let told = self.call_again(0, 1, create(7, to(Region(1), 7)))?;
         self.check("a token is good for one call", told == Err(CallError::TokenMismatch))?;
-        let same = self.control(0).map(|view| view.peerings.len()) == peerings;
+        let same = self.control(0).map(|view| view.ledger.peerings.len()) == peerings;
         self.check("nothing was stored", same)?;
         // West's check sees that the addresses overlap; east is told no more than that it failed.
         let id = self.create(0, 8, 108)?;

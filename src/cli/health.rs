@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::config::{Config, Node, Role as NodeRole};
 use crate::http::{LeaseHealth, install_recorder, router};
 use crate::lease::{Member, Role, View};
-use crate::node::{Handle, Published, launch};
+use crate::node::{Handle, Published, Runnable, launch};
 
 type Views = watch::Receiver<Option<Published<View>>>;
 
@@ -106,7 +106,7 @@ fn notify(states: &[NotifyState<'_>]) {
 /// holds none, if its actors have taken a step. A node that hangs is then killed by the service manager, whose
 /// time-out must be longer than twice the renewal's period, and shorter than L - G for that to be of use to anybody.
 //= SPEC GUARD-17
-pub(super) async fn feed_watchdog(handle: Arc<Handle<Member>>, leases: Vec<u16>) {
+pub(super) async fn feed_watchdog<A: Runnable>(handle: Arc<Handle<A>>, leases: Vec<u16>) {
     let Some(timeout) = sd_notify::watchdog_enabled() else { return };
     let mut ticks = tokio::time::interval(timeout / 2);
     let guards: Vec<_> = leases.iter().filter_map(|&lease| handle.guard(lease)).collect();

@@ -528,7 +528,7 @@ fn control(node: &Node) -> Result<SocketAddr, String> {
     })
 }
 
-fn connect(node: &Node, patience: Duration) -> Result<TcpStream, String> {
+pub(super) fn connect(node: &Node, patience: Duration) -> Result<TcpStream, String> {
     let address = control(node)?;
     let unreachable = |error: &dyn Display| format!("{address} does not answer ({error})");
     let connection =

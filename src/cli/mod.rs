@@ -18,7 +18,11 @@ pub mod exec;
 mod health;
 pub mod lease;
 pub mod node;
+mod node_region;
 pub mod paint;
+pub mod peering;
+pub mod region;
+pub mod runbook;
 pub mod sim;
 pub mod trace;
 pub mod warden;
@@ -39,16 +43,31 @@ pub struct Cli {
 pub enum Command {
     /// Explore the models and compare with what is registered.
     Check(check::CheckArgs),
+    /// Make a backup of a region's control plane, or check one.
+    #[command(subcommand)]
+    Backup(runbook::BackupCommand),
     /// Check a cluster file, or explain the timing of a lease.
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Show a cluster in this process: failover, partition, suspension, hand-over.
     Demo(demo::DemoArgs),
+    /// Show and move records that were set aside because they cannot be delivered.
+    #[command(subcommand)]
+    Dlq(runbook::DlqCommand),
     /// Show and operate a lease.
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
     /// Run one node of a cluster.
     Node(node::NodeArgs),
+    /// Peer networks of two regions: the customer API.
+    #[command(subcommand)]
+    Peering(peering::PeeringCommand),
+    /// Show and operate a region.
+    #[command(subcommand)]
+    Region(runbook::RegionCommand),
+    /// Put a region back to a backup, and see what was lost.
+    #[command(subcommand)]
+    Restore(runbook::RestoreCommand),
     /// Simulate a cluster from a seed, with faults, and check what it did.
     #[command(subcommand)]
     Sim(sim::SimCommand),
@@ -66,11 +85,16 @@ pub enum Command {
 /// Runs the command that the arguments name. Exit code 2 is a usage error, for every command.
 pub fn main() -> ExitCode {
     match Cli::parse().command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default())) {
+        Command::Backup(command) => runbook::run_backup(&command),
         Command::Check(args) => check::run_check(&args),
         Command::Config(command) => config::run(&command),
         Command::Demo(args) => demo::run(&args),
+        Command::Dlq(command) => runbook::run_dlq(&command),
         Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
+        Command::Peering(command) => peering::run(&command),
+        Command::Region(command) => runbook::run_region(&command),
+        Command::Restore(command) => runbook::run_restore(&command),
         Command::Sim(command) => sim::run(&command),
         Command::Trace(command) => trace::run(&command),
         Command::Ward(args) => warden::become_command(&args),

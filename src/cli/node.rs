@@ -19,7 +19,7 @@ use crate::lease::record::NodeId;
 use crate::lease::{Member, Role, View};
 use crate::node::clock::BootInstant;
 use crate::node::control::Control;
-use crate::node::{Exit, Handle, Node, Published, launch, record_into};
+use crate::node::{Exit, Handle, Node, Published, Runnable, launch, record_into};
 
 /// How long the release of the leases may take at most when the node is told to end.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
@@ -28,7 +28,8 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 #[command(after_help = "When the node is ready, one line on standard output says so:\n\
     ready node=a address=127.0.0.1:7101 control=127.0.0.1:7201 incarnation=3\n\n\
-    SIGTERM and SIGINT end the work of each lease that is held, release it, and then end the node; \
+    SIGTERM and SIGINT end the work of each lease that is held, release it, and then end the node (a control \
+    plane answers the calls that it has taken, an IRC server reports what it works on); \
     a second one ends it at once. Under systemd it says when it is ready (Type=notify), and feeds the watchdog \
     (WatchdogSec): a holder only after a committed renewal. The log goes to standard error; RUST_LOG says how much of it.\n\n\
     Exit codes: 0 ended by a signal; 1 the node could not start or could not go on, and one line on \
@@ -88,10 +89,14 @@ pub fn run(args: &NodeArgs) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => match runtime.block_on(serve(args, Arc::new(config))) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => super::failure(error),
-        },
+        Ok(runtime) => {
+            let done = if super::node_region::is_of_region(&config, &args.id) {
+                runtime.block_on(super::node_region::serve(args, Arc::new(config)))
+            } else {
+                runtime.block_on(serve(args, Arc::new(config)))
+            };
+            done.map_or_else(super::failure, |()| ExitCode::SUCCESS)
+        }
         Err(error) => super::failure(format!("the system refuses what a node needs ({error})")),
     }
 }
@@ -163,7 +168,11 @@ pub(super) fn result_of(exit: Exit) -> Result<(), String> {
     }
 }
 
-fn say_ready(args: &NodeArgs, handle: &Handle<Member>, control: Option<std::net::SocketAddr>) {
+pub(super) fn say_ready<A: Runnable>(
+    args: &NodeArgs,
+    handle: &Handle<A>,
+    control: Option<std::net::SocketAddr>,
+) {
     let (address, incarnation) = (handle.address(), handle.incarnation());
     super::print(&if args.json {
         let ready = json!({

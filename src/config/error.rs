@@ -58,7 +58,7 @@ pub enum ConfigError {
          loopback addresses only"
     )]
     Sealed,
-    /// There is nothing to run.
+    /// There is nothing to run. Regions will do without leases.
     #[error("there is no [[{section}]]; add at least one")]
     Missing {
         /// The section that is missing: `node` or `lease`.
@@ -91,7 +91,10 @@ pub enum ConfigError {
         place: Place,
     },
     /// A node has no role, more than one or an unknown one.
-    #[error("{place}: roles = {have:?}; give exactly one of \"host\", \"store\" and \"client\"")]
+    #[error(
+        "{place}: roles = {have:?}; give exactly one of \"host\", \"store\", \"client\", \
+         \"control-plane\" and \"irc-server\""
+    )]
     Roles {
         /// Where.
         place: Place,
@@ -266,6 +269,83 @@ pub enum ConfigError {
         /// What is wrong with its numbers.
         errors: TimingErrors,
     },
+    /// One region has nobody to work with.
+    #[error("there is one [[region]]; add another, or leave it out")]
+    OneRegion,
+    /// A region has nobody who carries its work.
+    #[error("{place}: there are no servers; list at least one irc-server, better two")]
+    NoServers {
+        /// Which region.
+        place: Place,
+    },
+    /// A node serves two regions.
+    #[error("{place}: node {node:?} is in region {other:?} too; give each region nodes of its own")]
+    NodeOfTwo {
+        /// The second of the two.
+        place: Place,
+        /// The node.
+        node: String,
+        /// The first of the two.
+        other: String,
+    },
+    /// A node of a region's role is in none.
+    #[error("{place}: a {} works for one region, and no [[region]] names this one; add it there", .role.name())]
+    NoRegion {
+        /// Which node.
+        place: Place,
+        /// Its role.
+        role: Role,
+    },
+    /// The path of a key is empty or names no file.
+    #[error("{place}: seal_key {path:?} names no file; give the path of a file")]
+    SealKey {
+        /// Which region.
+        place: Place,
+        /// The path as written.
+        path: String,
+    },
+    /// The key would lie in somebody's storage, or is another region's.
+    #[error(
+        "{place}: seal_key {path:?} is a file of {other} already; a key is one region's alone, and \
+         must not go back with a backup of its storage: name another file"
+    )]
+    SealKeyTaken {
+        /// Which region.
+        place: Place,
+        /// The path as written.
+        path: String,
+        /// Whose it is.
+        other: String,
+    },
+    /// The addresses of a network do not parse.
+    #[error(
+        "{place}: network {network}: cidr {text:?} is no block of IPv4 addresses; write it as \
+         \"10.1.0.0/16\", with nothing behind the prefix"
+    )]
+    Cidr {
+        /// Which region.
+        place: Place,
+        /// The network's number.
+        network: u32,
+        /// The text.
+        text: String,
+    },
+    /// Two networks of a region have one number.
+    #[error("{place}: network {network} is there twice; give each an id of its own")]
+    DuplicateNetwork {
+        /// Which region.
+        place: Place,
+        /// The number.
+        network: u32,
+    },
+    /// The numbers of a region do not go together.
+    #[error("{place}: {reason}")]
+    RegionNumber {
+        /// Which region.
+        place: Place,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
 }
 
 /// A place in a cluster file.
@@ -277,6 +357,8 @@ pub enum Place {
     Node(String),
     /// A lease, by name.
     Lease(String),
+    /// A region, by name.
+    Region(String),
 }
 
 impl fmt::Display for Place {
@@ -285,6 +367,7 @@ impl fmt::Display for Place {
             Self::Timing => f.write_str("[timing]"),
             Self::Node(name) => write!(f, "node {name:?}"),
             Self::Lease(name) => write!(f, "lease {name:?}"),
+            Self::Region(name) => write!(f, "region {name:?}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Every call is answered in one step from what the region has. One that changes something is kept
 //! under its token, with its result, in the same transaction.
 
+use super::audit::Cause;
 use super::control::Desk;
 use super::facts::{
     Account, Decision, Network, OpId, Options, Region, Requested, Target, Version, digest,
@@ -34,6 +35,7 @@ impl Desk<'_> {
             return Err(CallError::Unavailable);
         }
         let token = digest(&(self.cp.region, caller, token));
+        self.cause = Cause::Call { caller, token };
         let params = params(&request);
         if let Some(kept) = self.state.ledger.tokens.get(&token) {
             let is_same = kept.params == params;
@@ -54,7 +56,7 @@ impl Desk<'_> {
         };
         self.dirty = true;
         let at = self.state.ledger.head.clock;
-        self.state.ledger.tokens.insert(token, Kept { params, result: result.clone(), at });
+        self.state.set_token(token, Some(Kept { params, result: result.clone(), at }));
         Ok(result)
     }
 
@@ -114,18 +116,14 @@ impl Desk<'_> {
             let is_over = peering.is_dead() && peering.confirmed;
             !(is_over && self.keeps(Safeguards::I_14_DEAD_DOES_NOT_BLOCK))
         };
-        let mut all = self.state.ledger.peerings.iter();
-        all.find(|(id, peering)| peering.pair(**id) == pair && is_busy(peering)).map(|(&id, _)| id)
+        let ledger = &self.state.ledger;
+        let mut all = self.state.index.of_pair(pair);
+        all.find(|id| ledger.peerings.get(id).is_some_and(is_busy))
     }
 
     /// How many live peerings a network of this region has.
     fn live_at(&self, network: Network) -> usize {
-        let own = |peering: &Peering| match peering.side {
-            Side::Requester => peering.requested.facts.network,
-            Side::Accepter => peering.requested.facts.target.network,
-        };
-        let all = self.state.ledger.peerings.iter();
-        all.filter(|(_, peering)| own(peering) == network && !peering.is_dead()).count()
+        self.state.index.live(network)
     }
 
     /// Refuses what concerns a region towards which this one is frozen, or that was declared gone.
@@ -268,10 +266,8 @@ impl Desk<'_> {
     }
 
     fn list(&self, caller: Account, after: Option<OpId>) -> Answer {
-        let all = self.state.ledger.peerings.iter();
-        let mut mine = all
-            .filter(|(id, _)| after.is_none_or(|after| **id > after))
-            .filter_map(|(&id, _)| self.get(caller, id).ok());
+        let all = self.state.index.of(caller, after);
+        let mut mine = all.filter_map(|id| self.get(caller, id).ok());
         let peerings = mine.by_ref().take(PAGE).collect();
         Answer::Many { peerings, more: mine.next().is_some() }
     }
@@ -281,7 +277,8 @@ impl Desk<'_> {
         let shown = self.shown(id, &peering);
         let mut waits_for = Vec::new();
         let ledger = &self.state.ledger;
-        for (&record, what) in ledger.records.iter().filter(|(_, record)| record.id == id) {
+        for record in self.state.index.records(id) {
+            let Some(what) = ledger.records.get(&record) else { continue };
             waits_for.push(if what.parked {
                 Wait::Parked(record)
             } else {

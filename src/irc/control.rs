@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use stateright::actor::Id;
 
+use super::audit::Cause;
 use super::facts::{
     Account, Block, Decided, Decision, Failure, Incarnation, Network, OpId, Region, Requested,
     SealKey, Sealed, digest,
 };
 use super::ledger::{ControlState, Ledger, Link, Lost, Peer};
-use super::msg::{CallError, Command, Kind, Msg, RecordVerb};
+use super::msg::{CallError, Command, Kind, Msg, Outcome, RecordVerb};
 use super::peering::{Label, Peering, Side};
 use super::safeguards::Safeguards;
 use super::{Out, Storage, Timer};
@@ -96,6 +97,10 @@ pub(super) struct Desk<'a> {
     pub(super) o: &'a mut Out,
     /// Something durable has changed.
     pub(super) dirty: bool,
+    /// Why whatever changes does.
+    pub(super) cause: Cause,
+    /// What the owner saw of each peering that was touched, before.
+    pub(super) touched: BTreeMap<OpId, Option<Label>>,
 }
 
 impl ControlPlane {
@@ -112,7 +117,8 @@ impl ControlPlane {
             }
         }
         let mut state = ControlState::new(ledger);
-        let mut desk = Desk { cp: self, state: &mut state, o, dirty: true };
+        let mut desk = self.desk(&mut state, o);
+        desk.dirty = true;
         desk.resume();
         desk.finish();
         state
@@ -148,7 +154,8 @@ impl ControlPlane {
 
     /// A desk for one input. [`Desk::finish`] ends its transaction.
     pub(super) fn desk<'a>(&'a self, state: &'a mut ControlState, o: &'a mut Out) -> Desk<'a> {
-        Desk { cp: self, state, o, dirty: false }
+        let cause = Cause::Start;
+        Desk { cp: self, state, o, dirty: false, cause, touched: BTreeMap::new() }
     }
 
     pub(super) fn on_msg(&self, state: &mut ControlState, src: Id, msg: Msg, o: &mut Out) {
@@ -167,14 +174,27 @@ impl ControlPlane {
                 desk.o.send(src, Msg::Told { n, result: result.map(Box::new) });
             }
             Msg::Poll { kinds, max } => desk.on_poll(from, &kinds, max),
-            Msg::Report { work, epoch, outcome } => desk.on_report(from, work, epoch, *outcome),
+            Msg::Report { work, epoch, outcome } => {
+                if let Outcome::Answered(reply) = &*outcome {
+                    let (from, incarnation) = (desk.remote_of(work), reply.incarnation);
+                    desk.cause = Cause::Region { from, incarnation };
+                }
+                desk.on_report(from, work, epoch, *outcome);
+            }
             Msg::Call(call) => {
+                desk.cause = Cause::Region { from: call.from, incarnation: call.incarnation };
                 if let Some(reply) = desk.on_call(from, &call) {
                     desk.o.send(src, Msg::Reply(Box::new(reply)));
                 }
             }
-            Msg::Switched(id) if from == self.me => desk.on_switched(id),
-            Msg::Operate(command) if from == self.me => desk.on_command(command),
+            Msg::Switched(id) if from == self.me => {
+                desk.cause = Cause::Half;
+                desk.on_switched(id);
+            }
+            Msg::Operate(command) if from == self.me => {
+                desk.cause = Cause::Operator(command);
+                desk.on_command(command);
+            }
             _ => {}
         }
         desk.finish_after(&records);
@@ -182,6 +202,7 @@ impl ControlPlane {
 
     pub(super) fn on_timeout(&self, state: &mut ControlState, timer: Timer, o: &mut Out) {
         let mut desk = self.desk(state, o);
+        desk.cause = Cause::Clock;
         match timer {
             Timer::Tick => desk.on_tick(),
             Timer::Lease(work) => desk.on_lease_end(work),
@@ -206,12 +227,13 @@ impl Desk<'_> {
     }
 
     fn finish_after(
-        self,
+        mut self,
         records_before: &crate::persistent::PersistentMap<
             super::msg::RecordId,
             super::ledger::Record,
         >,
     ) {
+        self.write_audit();
         if self.dirty {
             let mut saved = self.state.ledger.clone();
             if !self.keeps(Safeguards::I_21_ONE_TRANSACTION) {
@@ -229,13 +251,11 @@ impl Desk<'_> {
     /// Whether anything waits for the clock.
     fn needs_clock(&self) -> bool {
         let tokens = !self.state.ledger.tokens.is_empty() && self.cp.policy.tokens != u64::MAX;
+        let index = &self.state.index;
         tokens
-            || self.state.ledger.peerings.iter().any(|(_, peering)| {
-                peering.is_dead()
-                    || (peering.is_undecided()
-                        && (peering.side == Side::Accepter
-                            || !self.keeps(Safeguards::I_1_ONLY_A_EXPIRES)))
-            })
+            || index.has_over()
+            || index.has_due(Side::Accepter)
+            || (index.has_due(Side::Requester) && !self.keeps(Safeguards::I_1_ONLY_A_EXPIRES))
     }
 
     /// Takes up what a crash has interrupted.
@@ -275,9 +295,8 @@ impl Desk<'_> {
             Side::Accepter => peering.decided.facts.deleted = true,
         }
         self.reseal(id, peering);
-        if self.keeps(Safeguards::I_33_OWN_HALF_FIRST) && self.state.ledger.on.contains(&id) {
-            self.state.ledger.on.remove(&id);
-            self.dirty = true;
+        if self.keeps(Safeguards::I_33_OWN_HALF_FIRST) {
+            self.switch(id, false);
         }
     }
 
@@ -297,8 +316,7 @@ impl Desk<'_> {
         if peering.is_dead() && peering.dead_since.is_none() {
             peering.dead_since = Some(self.state.ledger.head.clock);
         }
-        self.state.ledger.peerings.insert(id, peering);
-        self.dirty = true;
+        self.write(id, Some(peering));
         self.align_half(id);
         self.note_terminal(id);
     }
@@ -309,8 +327,29 @@ impl Desk<'_> {
         let label = self.label(id, peering);
         if label.is_terminal() && peering.terminal.is_none() {
             let peering = Peering { terminal: Some(label), ..peering.clone() };
-            self.state.ledger.peerings.insert(id, peering);
+            self.write(id, Some(peering));
         }
+    }
+
+    /// Writes a peering, or takes it away. Everything that is written goes this way.
+    pub(super) fn write(&mut self, id: OpId, peering: Option<Peering>) {
+        self.touch(id);
+        self.state.set_peering(id, peering);
+        self.dirty = true;
+    }
+
+    /// Switches the own half.
+    pub(super) fn switch(&mut self, id: OpId, on: bool) {
+        if self.state.ledger.on.contains(&id) == on {
+            return;
+        }
+        self.touch(id);
+        if on {
+            self.state.ledger.on.insert(id, ());
+        } else {
+            self.state.ledger.on.remove(&id);
+        }
+        self.dirty = true;
     }
 
     /// Switches the own half off at once, or begins to switch it on, as the facts want it. Frozen, it
@@ -328,8 +367,7 @@ impl Desk<'_> {
         let is_on = self.state.ledger.on.contains(&id);
         let waits = !self.keeps(Safeguards::I_33_OWN_HALF_FIRST) && !peering.confirmed;
         if is_on && !peering.wants_half() && !waits {
-            self.state.ledger.on.remove(&id);
-            self.dirty = true;
+            self.switch(id, false);
             self.note_terminal(id);
         } else if !is_on && peering.wants_half() && !peering.stuck {
             // Switching takes time; the answer comes back as a message.
@@ -341,8 +379,7 @@ impl Desk<'_> {
         let Some(peering) = self.state.ledger.peerings.get(&id) else { return };
         let is_open = self.open(peering.peer(id)).is_ok();
         if peering.wants_half() && is_open && !self.state.ledger.on.contains(&id) {
-            self.state.ledger.on.insert(id, ());
-            self.dirty = true;
+            self.switch(id, true);
         }
     }
 
@@ -355,20 +392,18 @@ impl Desk<'_> {
         self.dirty = true;
         self.state.ledger.head.clock += 1;
         let now = self.state.ledger.head.clock;
-        let due: Vec<(OpId, Peering)> = self
-            .state
-            .ledger
-            .peerings
-            .iter()
-            .filter(|(id, peering)| {
-                peering.is_undecided()
-                    && !peering.is_dead()
-                    && self.open(peering.peer(**id)).is_ok()
-            })
-            .filter(|(_, peering)| peering.decided.facts.deadline.is_some_and(|at| at <= now))
-            .map(|(&id, peering)| (id, peering.clone()))
-            .collect();
-        for (id, mut peering) in due {
+        let is_open = |region: &&Region| self.open(**region).is_ok();
+        let open: Vec<Region> = self.cp.others.iter().filter(is_open).copied().collect();
+        let mut due = Vec::new();
+        for &region in &open {
+            due.extend(self.state.index.due(Side::Accepter, region, now));
+            if !self.keeps(Safeguards::I_1_ONLY_A_EXPIRES) {
+                due.extend(self.state.index.due(Side::Requester, region, now));
+            }
+        }
+        due.sort_unstable();
+        for id in due {
+            let Some(mut peering) = self.state.ledger.peerings.get(&id).cloned() else { continue };
             if peering.side == Side::Accepter {
                 self.decide(id, &mut peering, Decision::Expired);
                 self.put(id, peering);
@@ -378,47 +413,41 @@ impl Desk<'_> {
                 self.put(id, peering);
             }
         }
-        self.forget(now);
+        self.forget(now, &open);
     }
 
     /// What is dead here, known to be dead there, and old enough. Its id stays in the watermark, or is
     /// below the next id.
     //= SPEC IRC-10
-    fn forget(&mut self, now: u64) {
+    fn forget(&mut self, now: u64, open: &[Region]) {
         let Policy { remember, tokens, .. } = self.cp.policy;
-        let over: Vec<OpId> = self
-            .state
-            .ledger
-            .peerings
-            .iter()
-            .filter(|(id, peering)| {
-                peering.dead_since.is_some_and(|since| since.saturating_add(remember) <= now)
-                    && (peering.confirmed || !self.keeps(Safeguards::I_4_FORGET_AFTER_CONFIRMATION))
-                    && !self.state.ledger.on.contains(id)
-                    && !peering.stuck
-                    && (!self.has_records(**id)
-                        || !self.keeps(Safeguards::I_4_FORGET_AFTER_CONFIRMATION))
-                    && self.open(peering.peer(**id)).is_ok()
-            })
-            .map(|(&id, _)| id)
-            .collect();
-        for id in over {
-            self.state.ledger.peerings.remove(&id);
-            let stray: Vec<_> = self.records_of(id).collect();
-            for record in stray {
-                self.state.ledger.records.remove(&record);
+        let mut over = Vec::new();
+        if let Some(until) = now.checked_sub(remember) {
+            for &region in open {
+                over.extend(self.state.index.over(region, true, until));
+                if !self.keeps(Safeguards::I_4_FORGET_AFTER_CONFIRMATION) {
+                    over.extend(self.state.index.over(region, false, until));
+                }
             }
         }
-        let old: Vec<u64> = self
-            .state
-            .ledger
-            .tokens
-            .iter()
-            .filter(|(_, kept)| kept.at.saturating_add(tokens) <= now)
-            .map(|(&token, _)| token)
-            .collect();
-        for token in old {
-            self.state.ledger.tokens.remove(&token);
+        over.retain(|&id| {
+            let is_stuck = self.state.ledger.peerings.get(&id).is_none_or(|one| one.stuck);
+            let is_told =
+                !self.has_records(id) || !self.keeps(Safeguards::I_4_FORGET_AFTER_CONFIRMATION);
+            !self.state.ledger.on.contains(&id) && !is_stuck && is_told
+        });
+        over.sort_unstable();
+        for id in over {
+            self.write(id, None);
+            let stray: Vec<_> = self.records_of(id).collect();
+            for record in stray {
+                self.state.set_record(record, None);
+            }
+        }
+        if let Some(until) = now.checked_sub(tokens) {
+            for token in self.state.index.old_tokens(until) {
+                self.state.set_token(token, None);
+            }
         }
     }
 
@@ -440,12 +469,12 @@ impl Desk<'_> {
             Command::Redrive(id) => {
                 if let Some(mut record) = self.state.ledger.records.get(&id).cloned() {
                     (record.parked, record.lost) = (false, 0);
-                    self.state.ledger.records.insert(id, record);
+                    self.state.set_record(id, Some(record));
                 }
             }
             Command::Discard(id) => {
                 if self.state.ledger.records.get(&id).is_some_and(|record| record.parked) {
-                    self.state.ledger.records.remove(&id);
+                    self.state.set_record(id, None);
                 }
             }
             Command::Drain(drained) => self.state.ledger.head.drained = drained,

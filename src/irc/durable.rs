@@ -2,6 +2,7 @@
 //!
 //! | row | value |
 //! |---|---|
+//! | `a` and a number | an entry of the audit log; never deleted |
 //! | `h` | the counters |
 //! | `n` and an id | a notice |
 //! | `o` and an id | this half is on |
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Storage;
+use super::audit::{Entry, KEPT};
 use super::facts::{from_bytes, to_bytes};
 use super::ledger::Ledger;
 use crate::durable::Durable;
@@ -24,6 +26,32 @@ fn row<K: Serialize>(kind: u8, key: &K) -> Vec<u8> {
     let mut row = vec![kind];
     row.extend(to_bytes(key));
     row
+}
+
+/// These are in the order of their numbers.
+fn audit_row(number: u64) -> Vec<u8> {
+    let mut row = vec![b'a'];
+    row.extend(number.to_be_bytes());
+    row
+}
+
+/// Reads the audit log out of a ledger's rows, the oldest entry first. Other rows are passed over.
+///
+/// # Errors
+///
+/// If an entry cannot be read.
+pub fn read_audit(
+    rows: &mut dyn Iterator<Item = (Vec<u8>, Vec<u8>)>,
+) -> Result<Vec<(u64, Entry)>, String> {
+    let mut entries = Vec::new();
+    for (key, value) in rows {
+        if let [b'a', number @ ..] = key.as_slice() {
+            let number = number.try_into().map_err(|_| "a row of the audit log has no number")?;
+            entries.push((u64::from_be_bytes(number), read(&value)?));
+        }
+    }
+    entries.sort_unstable_by_key(|&(number, _)| number);
+    Ok(entries)
 }
 
 fn map<K, V>(
@@ -53,6 +81,14 @@ impl Durable for Storage {
         if before.is_none_or(|before| before.head != after.head) {
             put(vec![b'h'], Some(to_bytes(&after.head)));
         }
+        let none = PersistentMap::default();
+        let audited = before.map_or(&none, |before| &before.audit);
+        after.audit.difference(audited, |number, entry| {
+            // What memory has let go of stays on disk.
+            if let Some(entry) = entry {
+                put(audit_row(*number), Some(to_bytes(entry)));
+            }
+        });
         map(b'n', &after.notices, before.map(|before| &before.notices), put);
         map(b'o', &after.on, before.map(|before| &before.on), put);
         map(b'p', &after.peerings, before.map(|before| &before.peerings), put);
@@ -69,6 +105,16 @@ impl Durable for Storage {
             any = true;
             match key.as_slice() {
                 b"h" => head = Some(read(&value)?),
+                [b'a', number @ ..] => {
+                    let number: [u8; 8] =
+                        number.try_into().map_err(|_| "a row of the audit log has no number")?;
+                    let number = u64::from_be_bytes(number);
+                    ledger.audit.insert(number, read(&value)?);
+                    // In order, and only the last ones.
+                    if let Some(old) = number.checked_sub(KEPT) {
+                        ledger.audit.remove(&old);
+                    }
+                }
                 [b'n', key @ ..] => drop(ledger.notices.insert(read(key)?, read(&value)?)),
                 [b'o', key @ ..] => drop(ledger.on.insert(read(key)?, read(&value)?)),
                 [b'p', key @ ..] => drop(ledger.peerings.insert(read(key)?, read(&value)?)),

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::{self, Entry};
 use super::facts::{Incarnation, OpId, Region};
+use super::index::Index;
 use super::msg::{Answer, CallError, ClaimEpoch, Kind, RecordId, RecordVerb, Work};
 use super::notice::Notice;
 use super::peering::Peering;
@@ -166,6 +168,8 @@ pub struct Ledger {
     pub on: PersistentMap<OpId, ()>,
     /// The notices: the second kind of operation.
     pub notices: PersistentMap<OpId, Notice>,
+    /// The last entries of the audit log, by their numbers.
+    pub audit: PersistentMap<u64, Entry>,
 }
 
 /// The counters of a ledger.
@@ -185,6 +189,8 @@ pub struct Head {
     pub next_nonce: u64,
     /// Takes no calls of customers.
     pub drained: bool,
+    /// The number of the next entry of the audit log, and the hash of the last one.
+    pub audited: (u64, audit::Link),
 }
 
 impl Ledger {
@@ -192,6 +198,14 @@ impl Ledger {
     pub fn has_closed(&self, id: OpId) -> bool {
         let born = self.head.born.get(&id.n).copied().unwrap_or(0);
         id.seq < born && !self.peerings.contains(&id)
+    }
+
+    /// The region that a piece of work is for; none for a record that is not there.
+    pub fn remote_of(&self, work: Work) -> Option<Region> {
+        match work {
+            Work::Prepare(region) | Work::Sync(region) => Some(region),
+            Work::Record(id) => self.records.get(&id).map(|record| record.remote),
+        }
     }
 
     /// What a region is left with that goes back to this backup: a new life, frozen towards every
@@ -255,11 +269,14 @@ pub struct ControlState {
     pub sweeps: BTreeMap<Region, (u64, Option<OpId>)>,
     /// What has become of each remote: consecutive vain tries, which slow everything to it down.
     pub refused: BTreeMap<Region, u8>,
+    /// What is looked up.
+    pub(super) index: Index,
 }
 
 impl ControlState {
-    pub(super) fn new(ledger: Ledger) -> Self {
-        Self {
+    /// The state of a control plane that has just read this ledger, and done nothing yet.
+    pub fn new(ledger: Ledger) -> Self {
+        let mut state = Self {
             ledger,
             claims: BTreeMap::new(),
             claimed: 0,
@@ -267,7 +284,10 @@ impl ControlState {
             tries: BTreeMap::new(),
             sweeps: BTreeMap::new(),
             refused: BTreeMap::new(),
-        }
+            index: Index::default(),
+        };
+        state.reindex();
+        state
     }
 }
 

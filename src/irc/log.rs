@@ -22,7 +22,6 @@ use super::ledger::{Held, Link, Peer, Record};
 use super::msg::{
     Body, Call, Claim, ClaimEpoch, Errand, Kind, Msg, Outcome, RecordId, RecordVerb, Reply, Work,
 };
-use super::peering::Side;
 use super::remote::digest_of;
 use super::safeguards::Safeguards;
 use super::{Timer, notice};
@@ -69,7 +68,7 @@ impl Desk<'_> {
         let record = RecordId { n: head.incarnation.n, seq: head.next_record };
         head.next_record += 1;
         let what = Record { remote, kind, id, verb, op, lost: 0, parked: false };
-        self.state.ledger.records.insert(record, what);
+        self.state.set_record(record, Some(what));
         self.dirty = true;
     }
 
@@ -82,22 +81,21 @@ impl Desk<'_> {
         let op = peering.next_op;
         peering.next_op += 1;
         let remote = peering.peer(id);
-        self.state.ledger.peerings.insert(id, peering);
+        self.write(id, Some(peering));
         Some((remote, op))
     }
 
     pub(super) fn drop_record(&mut self, record: RecordId) {
         let work = Work::Record(record);
-        self.state.ledger.records.remove(&record);
-        self.state.waits.remove(&work);
+        self.state.set_wait(work, None);
+        self.state.set_record(record, None);
         self.state.tries.remove(&work);
         self.o.cancel_timer(Timer::Retry(work));
         self.dirty = true;
     }
 
     pub(super) fn records_of(&self, id: OpId) -> impl Iterator<Item = RecordId> {
-        let all = self.state.ledger.records.iter();
-        all.filter(move |(_, record)| record.id == id).map(|(&record, _)| record)
+        self.state.index.records(id)
     }
 
     pub(super) fn has_records(&self, id: OpId) -> bool {
@@ -107,14 +105,7 @@ impl Desk<'_> {
     /// Below this no own Create of that incarnation will ever be sent to that region again.
     pub(super) fn closed_below(&self, region: Region, n: u64) -> u64 {
         let born = self.state.ledger.head.born.get(&n).copied().unwrap_or(0);
-        let open = self.state.ledger.peerings.iter().filter(|(id, peering)| {
-            id.n == n
-                && peering.side == Side::Requester
-                && peering.peer(**id) == region
-                && peering.decided.facts.deadline.is_none()
-                && !peering.confirmed
-        });
-        open.map(|(id, _)| id.seq).chain([born]).min().unwrap_or(born)
+        self.state.index.first_unstored(region, n).map_or(born, |seq| seq.min(born))
     }
 
     // ---------------------------------------------------------------------------------------------
@@ -170,11 +161,11 @@ impl Desk<'_> {
                     Link::Open => *self.state.sweeps.get(&region)?,
                     _ => return None,
                 };
-                let mine = ledger.peerings.iter().filter(|(id, peering)| {
-                    peering.peer(**id) == region && after.is_none_or(|after| **id > after)
-                });
-                let mut digests: Vec<(OpId, u64)> =
-                    mine.take(DIGESTS_MAX + 1).map(|(&id, one)| (id, digest_of(id, one))).collect();
+                let mine = self.state.index.with(region, after);
+                let mut digests: Vec<(OpId, u64)> = mine
+                    .filter_map(|id| Some((id, digest_of(id, ledger.peerings.get(&id)?))))
+                    .take(DIGESTS_MAX + 1)
+                    .collect();
                 let more = digests.len() > DIGESTS_MAX;
                 digests.truncate(DIGESTS_MAX);
                 (region, Errand::Sync { nonce, after, digests, more })
@@ -223,32 +214,48 @@ impl Desk<'_> {
             *out.entry(self.remote_of(work)).or_default() += 1;
         }
         let mut ready = Vec::new();
-        let mut turn: BTreeMap<Region, usize> = BTreeMap::new();
-        for (region, work) in self.work() {
-            if self.state.claims.contains_key(&work) || self.state.waits.contains_key(&work) {
-                continue;
-            }
-            // What a server does not know it leaves to newer ones (I-29).
-            if let Work::Record(id) = work
-                && let Some(record) = self.state.ledger.records.get(&id)
-                && !kinds.contains(&record.kind)
-            {
-                continue;
-            }
+        for (&region, _) in self.state.ledger.peers.iter() {
             let halvings = self.state.refused.get(&region).copied().unwrap_or(0);
             let limit = (self.cp.policy.claims >> halvings).max(1);
-            let out = out.entry(region).or_default();
-            if *out < limit {
-                *out += 1;
-                let turn = turn.entry(region).or_default();
-                ready.push((*turn, region, work));
-                *turn += 1;
-            }
+            let room = limit.saturating_sub(out.get(&region).copied().unwrap_or(0));
+            let mine = self.ready_for(region, kinds, room.min(max.into()));
+            ready.extend(mine.into_iter().enumerate().map(|(turn, work)| (turn, region, work)));
         }
         ready.sort_by_key(|&(turn, ..)| turn);
         for (_, _, work) in ready.into_iter().take(max.into()) {
             self.claim(from, work);
         }
+    }
+
+    /// What may be handed out for one remote now, so many pieces at most: its questions first, of which
+    /// there is one of each kind, then its records by what they carry.
+    fn ready_for(&self, region: Region, kinds: &[Kind], room: usize) -> Vec<Work> {
+        let Some(peer) = self.state.ledger.peers.get(&region).filter(|peer| !peer.disposed) else {
+            return Vec::new();
+        };
+        let is_sweeping = self.state.sweeps.contains_key(&region);
+        let question = match peer.link {
+            Link::Preparing { .. } => Some(Work::Prepare(region)),
+            Link::Syncing { .. } => Some(Work::Sync(region)),
+            Link::Open if is_sweeping => Some(Work::Sync(region)),
+            Link::Open | Link::Expelled => None,
+        };
+        let is_free = |work: &Work| {
+            !self.state.claims.contains_key(work) && !self.state.waits.contains_key(work)
+        };
+        let mut work: Vec<Work> = question.filter(is_free).into_iter().collect();
+        if peer.link == Link::Open {
+            // What a server does not know it leaves to newer ones (I-29).
+            let mut records: Vec<(RecordVerb, RecordId)> = kinds
+                .iter()
+                .flat_map(|&kind| self.state.index.ready(region, kind).take(room))
+                .collect();
+            records.sort_unstable();
+            records.dedup();
+            work.extend(records.into_iter().map(|(_, id)| Work::Record(id)));
+        }
+        work.truncate(room);
+        work
     }
 
     //= SPEC IRC-16
@@ -261,11 +268,11 @@ impl Desk<'_> {
             epoch.counter = self.state.tries.get(&work).copied().unwrap_or(0).into();
         }
         let Some(claim) = self.call(work, epoch) else { return };
-        self.state.claims.insert(work, Held { epoch, server });
+        self.state.set_claim(work, Some(Held { epoch, server }));
         if let Work::Record(record) = work
             && !self.keeps(Safeguards::I_3_KEPT_UNTIL_ACKNOWLEDGED)
         {
-            self.state.claims.remove(&work);
+            self.state.set_claim(work, None);
             self.drop_record(record);
         }
         if self.keeps(Safeguards::I_19_LEASES_EXPIRE) {
@@ -277,12 +284,7 @@ impl Desk<'_> {
     }
 
     pub(super) fn remote_of(&self, work: Work) -> Region {
-        match work {
-            Work::Prepare(region) | Work::Sync(region) => region,
-            Work::Record(id) => {
-                self.state.ledger.records.get(&id).map_or(self.cp.region, |record| record.remote)
-            }
-        }
+        self.state.ledger.remote_of(work).unwrap_or(self.cp.region)
     }
 
     /// A server says what came of a claim. Under any other epoch than the claim's it changes nothing.
@@ -327,7 +329,7 @@ impl Desk<'_> {
     }
 
     pub(super) fn release(&mut self, work: Work) {
-        self.state.claims.remove(&work);
+        self.state.set_claim(work, None);
         self.o.cancel_timer(Timer::Lease(work));
     }
 
@@ -353,12 +355,12 @@ impl Desk<'_> {
         let [floor, cap, base] = self.cp.policy.retry;
         let low = floor.max(least);
         let high = base.saturating_mul(1 << tries.min(16)).min(cap).max(floor) + least;
-        self.state.waits.insert(work, tries.saturating_add(1).min(16));
+        self.state.set_wait(work, Some(tries.saturating_add(1).min(16)));
         self.o.set_timer(Timer::Retry(work), low..high.max(low));
     }
 
     pub(super) fn on_retry(&mut self, work: Work) {
-        if let Some(tries) = self.state.waits.remove(&work) {
+        if let Some(tries) = self.state.set_wait(work, None) {
             self.state.tries.insert(work, tries);
         }
     }
@@ -368,20 +370,20 @@ impl Desk<'_> {
             && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
         {
             record.parked = true;
-            self.state.ledger.records.insert(id, record);
+            self.state.set_record(id, Some(record));
             self.dirty = true;
         }
     }
 
     /// A server has not reported in time: the work is anybody's again.
     pub(super) fn on_lease_end(&mut self, work: Work) {
-        self.state.claims.remove(&work);
+        self.state.set_claim(work, None);
         if let Work::Record(id) = work
             && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
         {
             record.lost = record.lost.saturating_add(1);
             record.parked |= record.lost >= LOST_MAX;
-            self.state.ledger.records.insert(id, record);
+            self.state.set_record(id, Some(record));
             self.dirty = true;
         }
     }

@@ -9,11 +9,13 @@
 //! region's work log before the answer; an IRC server of that region carries it to the other control
 //! plane, and the answer back.
 
+pub mod audit;
 mod calls;
 pub mod control;
 pub mod customer;
-mod durable;
+pub mod durable;
 pub mod facts;
+mod index;
 pub mod ledger;
 pub mod log;
 pub mod msg;
@@ -25,16 +27,17 @@ pub mod safeguards;
 pub mod server;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use stateright::actor::{Actor, Id};
 
 use self::control::ControlPlane;
 use self::customer::{Customer, CustomerState};
-use self::facts::{Incarnation, OpId, Region};
-use self::ledger::{ControlState, Ledger, Link, Lost};
-use self::msg::{Answer, CallError, Claim, ClaimEpoch, Msg, RecordId, Work};
-use self::peering::{Label, Peering};
+use self::facts::{OpId, Region};
+use self::ledger::{ControlState, Ledger, Link};
+use self::msg::{Answer, CallError, Claim, ClaimEpoch, Msg, Work};
+use self::peering::Label;
 use self::server::{IrcServer, ServerState};
 use crate::step::Machine;
 
@@ -113,7 +116,9 @@ impl Actor for Party {
             (Self::Control(control), PartyState::Control(state)) => {
                 control.on_msg(state, src, msg, o);
             }
-            (Self::Server(server), PartyState::Server(state)) => server.on_msg(state, src, msg, o),
+            (Self::Server(server), PartyState::Server(state)) => {
+                server.on_msg(state, me, src, msg, o);
+            }
             (Self::Customer(customer), PartyState::Customer(state)) => {
                 customer.on_msg(state, me, src, msg, o);
             }
@@ -178,23 +183,28 @@ pub enum View {
     },
 }
 
-/// What the outside may know of a control plane.
+/// What the outside may know of a control plane: all that it has. It is cheap to clone and to compare,
+/// however many peerings there are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlView {
-    /// Its life.
-    pub incarnation: Incarnation,
-    /// Its clock.
-    pub clock: u64,
-    /// It takes no calls of customers.
-    pub drained: bool,
-    /// The peerings, with their labels here.
-    pub peerings: Vec<(OpId, Label, Peering)>,
-    /// What is still to be told, to whom, and whether it is set aside.
-    pub records: Vec<(RecordId, ledger::Record)>,
-    /// How it stands to each other region, and what the last freeze has shown.
-    pub peers: Vec<(Region, Link, bool, Lost)>,
-    /// The notices.
-    pub notices: Vec<(OpId, notice::Notice)>,
+    /// What is on disk.
+    pub ledger: Ledger,
+    /// How many claims towards each region are out.
+    pub claimed: BTreeMap<Region, usize>,
+    /// How often the limit of claims towards a region is halved, because it does not answer.
+    pub halved: BTreeMap<Region, u8>,
+}
+
+impl ControlView {
+    /// What the owner of this side of a peering sees; none if it is not here.
+    pub fn label(&self, id: OpId) -> Option<Label> {
+        self.ledger.label(id)
+    }
+
+    /// Whether this region is frozen towards no other.
+    pub fn is_open(&self) -> bool {
+        self.ledger.peers.iter().all(|(_, peer)| peer.link == Link::Open)
+    }
 }
 
 impl Machine for Party {
@@ -202,24 +212,15 @@ impl Machine for Party {
 
     fn view(&self, _: Id, state: &PartyState) -> View {
         match state {
-            PartyState::Control(ControlState { ledger, .. }) => {
-                let peerings = ledger.peerings.iter();
-                let peers = ledger.peers.iter();
-                View::Control(Box::new(ControlView {
-                    incarnation: ledger.head.incarnation,
-                    clock: ledger.head.clock,
-                    drained: ledger.head.drained,
-                    peerings: peerings
-                        .map(|(&id, one)| (id, one.label(ledger.on.contains(&id)), one.clone()))
-                        .collect(),
-                    records: ledger.records.iter().map(|(&id, one)| (id, one.clone())).collect(),
-                    peers: peers
-                        .map(|(&region, peer)| {
-                            (region, peer.link.clone(), peer.disposed, peer.lost.clone())
-                        })
-                        .collect(),
-                    notices: ledger.notices.iter().map(|(&id, one)| (id, *one)).collect(),
-                }))
+            PartyState::Control(state) => {
+                let mut claimed = BTreeMap::new();
+                for &work in state.claims.keys() {
+                    if let Some(remote) = state.ledger.remote_of(work) {
+                        *claimed.entry(remote).or_default() += 1;
+                    }
+                }
+                let (ledger, halved) = (state.ledger.clone(), state.refused.clone());
+                View::Control(Box::new(ControlView { ledger, claimed, halved }))
             }
             PartyState::Server(state) => {
                 View::Server { working: state.working.len(), done: state.done }

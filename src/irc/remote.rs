@@ -273,20 +273,11 @@ impl Desk<'_> {
         let target = requested.target;
         let Some(&(owner, block)) = self.cp.networks.get(&target.network) else { return false };
         let [_, at_network, of_account] = self.cp.policy.quota;
-        let pending = |keep: &dyn Fn(&Peering) -> bool| {
-            let all = self.state.ledger.peerings.iter().map(|(_, peering)| peering);
-            let undecided = |peering: &&Peering| {
-                peering.side == Side::Accepter && peering.is_undecided() && !peering.is_dead()
-            };
-            all.filter(undecided).filter(|peering| keep(peering)).count()
-        };
-        let same_network =
-            |peering: &Peering| peering.requested.facts.target.network == target.network;
-        let same_account = |peering: &Peering| peering.requested.facts.account == requested.account;
+        let [pending_at, pending_of] = self.state.index.pending(target.network, requested.account);
         owner == target.account
             && !block.overlaps(requested.block)
-            && pending(&same_network) < at_network
-            && pending(&same_account) < of_account
+            && pending_at < at_network
+            && pending_of < of_account
     }
 
     /// Whether a request may have its pair: nobody alive has it, or it crosses with an own request that
@@ -295,9 +286,11 @@ impl Desk<'_> {
     fn wins_pair(&mut self, id: OpId, peering: &Peering) -> bool {
         let pair = peering.pair(id);
         let rival = {
-            let mut all = self.state.ledger.peerings.iter();
-            let rival = all.find(|(id, rival)| !rival.is_dead() && rival.pair(**id) == pair);
-            rival.map(|(&id, rival)| (id, rival.clone()))
+            let mut all = self.state.index.of_pair(pair).filter_map(|id| {
+                let rival = self.state.ledger.peerings.get(&id)?;
+                (!rival.is_dead()).then(|| (id, rival.clone()))
+            });
+            all.next()
         };
         let Some((rival_id, mut rival)) = rival else { return true };
         if !self.keeps(Safeguards::I_13_TIE_BREAK) {
@@ -436,12 +429,13 @@ impl Desk<'_> {
         };
         let theirs: std::collections::BTreeMap<OpId, u64> = digests.iter().copied().collect();
         let ledger = &self.state.ledger;
-        let mine = ledger.peerings.iter().filter(|(id, peering)| {
-            in_range(id) && peering.peer(**id) == call.from && !peering.stuck
-        });
+        let mine = self.state.index.with(call.from, after).take_while(in_range);
+        // More than that are not told at once; what is not is asked for again.
         let mut items: std::collections::BTreeMap<OpId, Item> = mine
-            .filter(|(id, peering)| theirs.get(id) != Some(&digest_of(**id, peering)))
-            .map(|(&id, peering)| {
+            .filter_map(|id| Some((id, ledger.peerings.get(&id)?)))
+            .filter(|(id, one)| !one.stuck && theirs.get(id) != Some(&digest_of(*id, one)))
+            .take(ITEMS_MAX + 1)
+            .map(|(id, peering)| {
                 let (requested, decided) = (Some(peering.requested), Some(peering.decided));
                 (id, Item { id, requested, decided })
             })
@@ -472,7 +466,7 @@ impl Desk<'_> {
         let at = self.state.ledger.head.clock;
         let result = Answer::Done { id, state: Label::InitiatingRequest };
         let kept = Kept { params: params_of(requested), result, at };
-        self.state.ledger.tokens.insert(requested.token, kept);
+        self.state.set_token(requested.token, Some(kept));
     }
 }
 

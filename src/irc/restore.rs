@@ -129,6 +129,7 @@ impl Desk<'_> {
         }
         self.state.waits.clear();
         self.state.tries.clear();
+        self.state.reindex();
         self.state.sweeps.clear();
         self.dirty = true;
     }
@@ -138,7 +139,7 @@ impl Desk<'_> {
         self.state.ledger.freeze(region, clock);
         for work in [Work::Prepare(region), Work::Sync(region)] {
             self.release(work);
-            self.state.waits.remove(&work);
+            self.state.set_wait(work, None);
             self.o.cancel_timer(Timer::Retry(work));
         }
         self.dirty = true;
@@ -411,19 +412,19 @@ impl Desk<'_> {
     }
 
     fn with(&self, region: Region) -> Vec<OpId> {
-        let all = self.state.ledger.peerings.iter();
-        all.filter(|(id, one)| one.peer(**id) == region).map(|(&id, _)| id).collect()
+        self.state.index.with(region, None).collect()
     }
 
     /// Whether another live peering of the pair stays instead: an accepted one before an undecided one,
     /// then the lower id.
     fn has_better(&self, id: OpId, peering: &Peering) -> bool {
         let rank = |id: OpId, peering: &Peering| (peering.is_undecided(), id);
-        self.state.ledger.peerings.iter().any(|(&other_id, other)| {
-            other_id != id
-                && !other.is_dead()
-                && other.pair(other_id) == peering.pair(id)
-                && rank(other_id, other) < rank(id, peering)
+        let mut all = self.state.index.of_pair(peering.pair(id));
+        all.any(|other_id| {
+            let other = self.state.ledger.peerings.get(&other_id);
+            other.is_some_and(|other| {
+                other_id != id && !other.is_dead() && rank(other_id, other) < rank(id, peering)
+            })
         })
     }
 
@@ -441,8 +442,7 @@ impl Desk<'_> {
             .filter(|id| id.requester == region || (id.requester == self.cp.region && all_open))
             .collect();
         for id in strays {
-            self.state.ledger.on.remove(&id);
-            self.dirty = true;
+            self.switch(id, false);
         }
     }
 

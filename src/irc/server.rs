@@ -15,7 +15,7 @@ use std::time::Duration;
 use stateright::actor::Id;
 
 use super::facts::Region;
-use super::msg::{ClaimEpoch, Kind, Msg, Outcome, Work};
+use super::msg::{ClaimEpoch, Command, Kind, Msg, Outcome, Work};
 use super::{Out, Timer};
 use crate::lease::record::NodeId;
 
@@ -55,12 +55,13 @@ impl IrcServer {
     }
 
     //= SPEC IRC-31
-    pub(super) fn on_msg(&self, state: &mut ServerState, src: Id, msg: Msg, o: &mut Out) {
+    pub(super) fn on_msg(&self, state: &mut ServerState, me: Id, src: Id, msg: Msg, o: &mut Out) {
         let from_control = src == Id::from(self.control);
         match msg {
             Msg::Claimed(claim) if from_control => {
                 let (work, epoch) = claim.call.tag;
-                let Some(&remote) = self.remotes.get(&claim.remote) else {
+                let remote = self.remotes.get(&claim.remote).filter(|_| !state.drained);
+                let Some(&remote) = remote else {
                     let outcome = Box::new(Outcome::Released);
                     o.send(src, Msg::Report { work, epoch, outcome });
                     return;
@@ -82,6 +83,8 @@ impl IrcServer {
                 state.done += u64::from(ok);
                 self.poll(state, o);
             }
+            // What it works on it ends; whoever stops it waits for that.
+            Msg::Operate(Command::Drain(drained)) if src == me => state.drained = drained,
             _ => {}
         }
     }

@@ -27,24 +27,21 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::io::AsyncBufReadExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use super::clock::BootInstant;
 use super::handle::{Direction, Handle, Published};
 use super::launch;
+use super::lines::{self, Answer, Lines, no_request};
+pub use super::lines::{CONNECTIONS_MAX, LINE_BYTES_MAX};
 use crate::config::{Config, Lease, Node};
 use crate::lease::msg::{Msg, TEXT_MAX};
 use crate::lease::record::{Epoch, NodeId, NodeSet};
 use crate::lease::{HostView, Member, Role, View};
 
-/// The longest request, in bytes.
-pub const LINE_BYTES_MAX: u64 = 64 << 10;
-/// How many connections are served at once.
-pub const CONNECTIONS_MAX: usize = 64;
 /// How many writes of one client may wait for their acknowledgement.
 const PUTS_MAX: u64 = 1024;
 /// How long a `put` waits unless it says otherwise, and how long it may wait at most.
@@ -54,9 +51,6 @@ const PUT_WAIT_MAX: Duration = Duration::from_secs(600);
 const START_MAX: Duration = Duration::from_secs(2);
 /// The longest pause that may be asked for.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
-/// How long a connection may be silent, and how long its reader may leave an answer unread.
-const IDLE_MAX: Duration = Duration::from_secs(600);
-const WRITE_MAX: Duration = Duration::from_secs(10);
 /// How long the end of a term may take besides the stop hook, if the store answers.
 const END_OF_TERM: Duration = Duration::from_secs(5);
 
@@ -114,9 +108,6 @@ enum Way {
     Out,
 }
 
-/// An answer, or the error in it.
-type Answer = Result<Map<String, Value>, String>;
-
 /// The control socket of one running node.
 #[derive(Clone, Debug)]
 pub struct Control {
@@ -151,30 +142,7 @@ impl Control {
     ///
     /// If the listener cannot be used with tokio.
     pub async fn serve(self, listener: StdListener) -> io::Result<()> {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of descriptors, or a connection that is gone already.
-                    tracing::warn!(%error, "a control connection was not accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                tokio::spawn(turn_away(stream));
-                continue;
-            };
-            let control = self.clone();
-            tokio::spawn(async move {
-                // Whatever fails here, fails because the other side is gone.
-                let _ = control.converse(stream).await;
-                drop(place);
-            });
-        }
+        lines::serve(listener, |stream| self.clone().converse(stream)).await
     }
 
     /// What `status` answers, with every lease of the node.
@@ -185,60 +153,32 @@ impl Control {
         status.into()
     }
 
-    async fn converse(&self, stream: TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        let (reader, mut writer) = stream.into_split();
-        let mut reader = BufReader::new(reader);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let mut bounded = (&mut reader).take(LINE_BYTES_MAX + 1);
-            let read = bounded.read_until(b'\n', &mut line);
-            if timeout(IDLE_MAX, read).await.map_err(io::Error::from)?? == 0 {
-                return Ok(());
-            }
-            if line.len() as u64 > LINE_BYTES_MAX {
-                let error = format!("a request has at most {LINE_BYTES_MAX} bytes: send less");
-                return say(&mut writer, Err(error)).await;
-            }
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            match serde_json::from_slice(&line) {
+    async fn converse(self, stream: TcpStream) -> io::Result<()> {
+        let mut lines = Lines::of(stream)?;
+        while let Some(line) = lines.next().await? {
+            let answer = match serde_json::from_slice(line) {
                 Ok(Request::Watch { lease }) => match self.views(&lease) {
-                    Ok((lease, views)) => {
-                        return self.watch(lease, views, reader, writer).await;
-                    }
-                    Err(error) => say(&mut writer, Err(error)).await?,
+                    Ok((lease, views)) => return self.watch(lease, views, lines).await,
+                    Err(error) => Err(error),
                 },
-                Ok(request) => {
-                    let answer = self.answer(request).await;
-                    say(&mut writer, answer).await?;
-                }
-                Err(error) => {
-                    let error = format!("not a request: {error}; send one JSON object a line");
-                    say(&mut writer, Err(error)).await?;
-                }
-            }
+                Ok(request) => self.answer(request).await,
+                Err(error) => Err(no_request(&error)),
+            };
+            lines.say(answer).await?;
         }
+        Ok(())
     }
 
-    async fn watch(
-        &self,
-        lease: &Lease,
-        mut views: Views,
-        mut reader: BufReader<OwnedReadHalf>,
-        mut writer: OwnedWriteHalf,
-    ) -> io::Result<()> {
+    async fn watch(&self, lease: &Lease, mut views: Views, mut lines: Lines) -> io::Result<()> {
         loop {
             let published = views.borrow_and_update().clone();
             let status = self.lease_status(lease, Some(published));
-            say(&mut writer, Ok(self.about(vec![status]))).await?;
+            lines.say(Ok(self.about(vec![status]))).await?;
             tokio::select! {
                 // An error means that the node has ended.
                 changed = views.changed() => if changed.is_err() { return Ok(()) },
                 // The other side has closed, or wants something else: it may ask on a new one.
-                _ = reader.fill_buf() => return Ok(()),
+                _ = lines.reader.fill_buf() => return Ok(()),
             }
         }
     }
@@ -599,25 +539,4 @@ fn millis(duration: Duration) -> Value {
     #[allow(clippy::cast_precision_loss, reason = "a float has room for the micros of 285 years")]
     let millis = duration.as_micros() as f64 / 1e3;
     millis.into()
-}
-
-async fn say(writer: &mut OwnedWriteHalf, answer: Answer) -> io::Result<()> {
-    let object = match answer {
-        Ok(mut answer) => {
-            answer.insert("ok".to_owned(), true.into());
-            answer
-        }
-        Err(error) => {
-            Map::from_iter([("ok".to_owned(), false.into()), ("error".to_owned(), error.into())])
-        }
-    };
-    let mut line = Value::Object(object).to_string();
-    line.push('\n');
-    timeout(WRITE_MAX, writer.write_all(line.as_bytes())).await.map_err(io::Error::from)?
-}
-
-async fn turn_away(stream: TcpStream) {
-    let (_, mut writer) = stream.into_split();
-    let error = format!("{CONNECTIONS_MAX} connections are open: close one, then try again");
-    let _ = say(&mut writer, Err(error)).await;
 }

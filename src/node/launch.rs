@@ -26,6 +26,14 @@ pub enum LaunchError {
         /// The names that there are.
         known: Vec<String>,
     },
+    /// The node works for a region, and this program runs leases alone.
+    #[error("{name:?} is a {}, which has no part in leases: run it with `tenure node`", .role.name())]
+    OfRegion {
+        /// The name.
+        name: String,
+        /// What it is.
+        role: Role,
+    },
 }
 
 /// What the node of this name is to be: an actor for each lease in which it has a part.
@@ -42,6 +50,9 @@ pub fn spec(config: &Config, name: &str) -> Result<Spec<Member>, LaunchError> {
         let known = config.nodes.iter().map(|node| node.name.clone()).collect();
         return Err(LaunchError::UnknownNode { name: name.to_owned(), known });
     };
+    if let Role::ControlPlane | Role::IrcServer = node.role {
+        return Err(LaunchError::OfRegion { name: name.to_owned(), role: node.role });
+    }
     let peers = config.nodes.iter().map(|node| node.address).collect();
     let mut spec = Spec::new(config.cluster.clone(), node.id, Bind::To(node.address), peers);
     spec.storage = Some(node.storage.clone());
@@ -63,22 +74,28 @@ fn has_part(node: &Node, lease: &Lease) -> bool {
         Role::Host => lease.hosts.contains(&node.id),
         Role::Store => lease.store == node.id,
         Role::Client => true,
+        Role::ControlPlane | Role::IrcServer => false,
     }
 }
 
 fn member(node: &Node, lease: &Lease) -> Option<Member> {
-    has_part(node, lease).then(|| match node.role {
-        Role::Host => host(node.id, lease),
+    if !has_part(node, lease) {
+        return None;
+    }
+    match node.role {
+        Role::Host => Some(host(node.id, lease)),
         Role::Store => {
-            Member::Store(LeaseStore { hints: lease.hosts.clone(), safeguards: Safeguards::ALL })
+            let hints = lease.hosts.clone();
+            Some(Member::Store(LeaseStore { hints, safeguards: Safeguards::ALL }))
         }
-        Role::Client => Member::Client(Client {
+        Role::Client => Some(Member::Client(Client {
             me: node.id,
             hosts: lease.hosts.clone(),
             retry: lease.timing.retry,
             script: Vec::new(),
-        }),
-    })
+        })),
+        Role::ControlPlane | Role::IrcServer => None,
+    }
 }
 
 fn host(me: NodeId, lease: &Lease) -> Member {

@@ -7,6 +7,8 @@
 
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use super::storage::{Row, StorageError, Store};
 use crate::irc::Storage;
 use crate::irc::facts::Incarnation;
@@ -42,22 +44,111 @@ pub enum RestoreError {
     /// The target is there already.
     #[error("{0} is there already: move it away, it is the only trace of what the backup lacks")]
     Exists(String),
+    /// The backup is of a line that a later restore has abandoned.
+    #[error(
+        "the backup is of a line of life {life} that a later restore has left: a region cannot have two \
+         pasts; name a backup of the present line"
+    )]
+    Abandoned {
+        /// The life's number.
+        life: u64,
+    },
 }
 
 /// Reads the ledger in a storage file of this node.
 ///
 /// # Errors
 ///
-/// [`RestoreError::Storage`] if the file is not this node's or is damaged.
+/// [`RestoreError::Storage`] if the file is not there, is not this node's, is in use or is damaged.
 pub fn read(cluster: &str, node: NodeId, file: &Path) -> Result<Option<Ledger>, RestoreError> {
+    if !file.exists() {
+        let (path, reason) = (file.to_owned(), "it is not there".to_owned());
+        return Err(StorageError::Io { path, reason }.into());
+    }
     let store = Store::open(file, cluster, node)?;
     let ledger = store.restore::<Storage>(INDEX)?;
     Ok(ledger.map(|Storage::Control(ledger)| ledger))
 }
 
+/// Writes a ledger into a new storage file of this node, durably: `target` must not exist.
+///
+/// # Errors
+///
+/// [`RestoreError`]; there is no file of that name then, or one that is not whole and has no ledger.
+pub fn write(
+    cluster: &str,
+    node: NodeId,
+    target: &Path,
+    ledger: Ledger,
+) -> Result<(), RestoreError> {
+    if target.exists() {
+        return Err(RestoreError::Exists(target.display().to_string()));
+    }
+    let store = Store::open(target, cluster, node)?;
+    let (mut committer, progress) = store
+        .into_committer()
+        .map_err(|error| StorageError::Io { path: target.to_owned(), reason: error.to_string() })?;
+    committer.save(INDEX, Row::difference(None, &Storage::Control(ledger)));
+    committer.finish();
+    match progress.borrow().failed.clone() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+/// What there is to say about a ledger that is kept or put back.
+pub fn about(ledger: &Ledger) -> Value {
+    json!({
+        "incarnation": ledger.head.incarnation.n,
+        "life": format!("{:016x}", ledger.head.incarnation.life),
+        "clock_ticks": ledger.head.clock,
+        "peerings": ledger.peerings.len(),
+        "records": ledger.records.len(),
+        "tokens": ledger.tokens.len(),
+    })
+}
+
+/// The lives that a control plane tells in its status, as a ledger that holds nothing else.
+pub fn line_of(status: &Value) -> Option<Ledger> {
+    let mut ledger = Ledger::default();
+    let n = status["incarnation"].as_u64()?;
+    let life = u64::from_str_radix(status["life"].as_str()?, 16).ok()?;
+    ledger.head.incarnation = Incarnation { n, life };
+    for (n, born) in status["born"].as_object()? {
+        ledger.head.born.insert(n.parse().ok()?, born.as_u64()?);
+    }
+    Some(ledger)
+}
+
+/// Whether a backup is of the line of history that `current` goes on with. A backup of a life that a
+/// later restore has abandoned must not be put back: its region would know two pasts.
+///
+/// A life that is not among those of `current` was abandoned, and so was one of which the backup has
+/// more operations than `current` went on with. An abandoned backup with no operation of its own that
+/// `current` lacks cannot be told from an older one.
+///
+/// # Errors
+///
+/// [`RestoreError::Abandoned`].
+//= SPEC REGION-6
+pub fn check_lineage(backup: &Ledger, current: &Ledger) -> Result<(), RestoreError> {
+    let now = current.head.incarnation;
+    for (&n, &born) in &backup.head.born {
+        let is_present_life = n == now.n;
+        let is_abandoned = current.head.born.get(&n).is_none_or(|&known| {
+            born > known || (is_present_life && backup.head.incarnation != now)
+        });
+        if is_abandoned {
+            return Err(RestoreError::Abandoned { life: n });
+        }
+    }
+    Ok(())
+}
+
 /// Writes a new storage file from a backup: `target` must not exist. `current` is the file that the
 /// backup replaces, if it can be read: the data plane and the highest number of a life are taken from
-/// it. `tag` tells this life from any other of the same number; it must be random.
+/// it. `above` is a number that the operator knows of: the new life is above that too. `tag` tells this
+/// life from any other of the same number; it must be random.
 ///
 /// # Errors
 ///
@@ -68,19 +159,40 @@ pub fn put_back(
     backup: &Path,
     current: Option<&Path>,
     target: &Path,
-    tag: u64,
+    (above, tag): (u64, u64),
 ) -> Result<Restored, RestoreError> {
     if target.exists() {
         return Err(RestoreError::Exists(target.display().to_string()));
     }
-    let ledger = read(cluster, node, backup)?
-        .ok_or_else(|| RestoreError::Empty(backup.display().to_string()))?;
     let current = match current {
         Some(current) => read(cluster, node, current)?,
         None => None,
     };
+    let (ledger, restored) = plan(cluster, node, backup, current, (above, tag))?;
+    write(cluster, node, target, ledger)?;
+    Ok(restored)
+}
+
+/// What putting a backup back would give: the ledger, and what there is to say about it.
+///
+/// # Errors
+///
+/// [`RestoreError`].
+pub fn plan(
+    cluster: &str,
+    node: NodeId,
+    backup: &Path,
+    current: Option<Ledger>,
+    (above, tag): (u64, u64),
+) -> Result<(Ledger, Restored), RestoreError> {
+    let ledger = read(cluster, node, backup)?
+        .ok_or_else(|| RestoreError::Empty(backup.display().to_string()))?;
+    if let Some(current) = &current {
+        check_lineage(&ledger, current)?;
+    }
     let known = current.as_ref().map_or(0, |current| current.head.incarnation.n);
-    let life = Incarnation { n: 1 + known.max(ledger.head.incarnation.n), life: tag };
+    let n = 1 + known.max(ledger.head.incarnation.n).max(above);
+    let life = Incarnation { n, life: tag };
     let found = current.map(|current| current.on).unwrap_or_default();
     let restored = Restored {
         life,
@@ -88,15 +200,30 @@ pub fn put_back(
         peerings: ledger.peerings.len(),
         halves: found.len(),
     };
-    let storage = Storage::Control(ledger.restored(life, found));
-    let store = Store::open(target, cluster, node)?;
-    let (mut committer, progress) = store
-        .into_committer()
-        .map_err(|error| StorageError::Io { path: target.to_owned(), reason: error.to_string() })?;
-    committer.save(INDEX, Row::difference(None, &storage));
-    committer.finish();
-    match progress.borrow().failed.clone() {
-        Some(error) => Err(error.into()),
-        None => Ok(restored),
+    Ok((ledger.restored(life, found), restored))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(lives: &[(u64, u64)], life: u64) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.head.born = lives.iter().copied().collect();
+        let n = lives.last().map_or(0, |&(n, _)| n);
+        ledger.head.incarnation = Incarnation { n, life };
+        ledger
+    }
+
+    //= SPEC REGION-6 test
+    #[test]
+    fn a_backup_of_an_abandoned_line_is_refused() {
+        let current = ledger(&[(1, 5), (3, 2)], 7);
+        let is_good = |backup: &Ledger| check_lineage(backup, &current).is_ok();
+        assert!(is_good(&ledger(&[(1, 5)], 1)), "the line that it comes from");
+        assert!(is_good(&ledger(&[(1, 5), (3, 1)], 7)), "earlier in this life");
+        assert!(!is_good(&ledger(&[(1, 6)], 1)), "what the restore has left behind");
+        assert!(!is_good(&ledger(&[(1, 5), (2, 0)], 2)), "a life that it does not come from");
+        assert!(!is_good(&ledger(&[(1, 5), (3, 0)], 8)), "another life of the same number");
     }
 }

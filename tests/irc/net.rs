@@ -120,6 +120,9 @@ impl Net {
     pub fn run(&mut self, node: usize, input: Input<Msg, Timer, (), Storage>) {
         let state = self.states[node].take();
         let (state, effects) = step(&self.parties[node], Id::from(node), state, input);
+        if let PartyState::Control(state) = &state {
+            assert!(state.is_indexed(), "what is looked up is what is kept");
+        }
         self.states[node] = Some(state);
         for effect in effects {
             match effect {

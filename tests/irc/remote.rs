@@ -87,6 +87,7 @@ fn a_sweep_finds_what_no_record_tells() {
     // The record is lost, as if the disk had lied.
     let Some(PartyState::Control(state)) = &mut net.states[1] else { panic!("a control plane") };
     state.ledger.records = PersistentMap::default();
+    state.reindex();
     net.settle();
     assert_eq!(net.label(0, id), Some(Label::PendingAcceptance));
     net.fire(0, Timer::Sweep(Region(1)));

@@ -54,6 +54,7 @@ fn own_facts_come_back_under_the_own_seal_only() {
     let mut forged = state.ledger.peerings.get(&id).expect("here").clone();
     forged.decided.facts.decision = Some(Decision::Accepted);
     state.ledger.peerings.insert(id, forged);
+    state.reindex();
     net.restore(1, &backup, 2, 7);
     net.settle();
     let ledger = &net.control(1).ledger;

@@ -1,0 +1,347 @@
+//! What a control plane looks up: every question that a step asks about many peerings or records has
+//! an index here, so that a step costs no more with a hundred thousand of them than with ten.
+//!
+//! An index is a function of the ledger and of the claims, and is made anew at each start. It is no part
+//! of the state's identity: two states that differ in nothing else are equal and have one hash. All
+//! changes of what is indexed go through the functions below.
+
+use super::facts::{Account, Network, OpId, Region};
+use super::ledger::{ControlState, Held, Kept, Ledger, Record};
+use super::msg::{Kind, RecordId, RecordVerb, Work};
+use super::peering::{Peering, Side};
+use crate::persistent::PersistentMap;
+
+/// The two networks of a peering, in either direction the same.
+pub(super) type Pair = [(Region, u32); 2];
+
+/// Where a record stands among those that may be handed out.
+type Place = (Region, Kind, RecordVerb, RecordId);
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    /// The peerings of a pair.
+    pairs: PersistentMap<(Pair, OpId), ()>,
+    /// Those with a region.
+    with: PersistentMap<(Region, OpId), ()>,
+    /// Those whose end here an account owns.
+    of: PersistentMap<(Account, OpId), ()>,
+    /// How many live ones a network here has.
+    live: PersistentMap<Network, u32>,
+    /// How many undecided requests there are at a network here, and from an account elsewhere.
+    pending_at: PersistentMap<Network, u32>,
+    pending_of: PersistentMap<Account, u32>,
+    /// The own requests that the other side has not confirmed to have stored.
+    unstored: PersistentMap<(Region, u64, u64), ()>,
+    /// The undecided ones with a deadline.
+    due: PersistentMap<(Side, Region, u64, OpId), ()>,
+    /// The dead ones, confirmed or not, by the time since when.
+    over: PersistentMap<(Region, bool, u64, OpId), ()>,
+    /// The records of an operation.
+    records: PersistentMap<(OpId, RecordId), ()>,
+    /// The records that may be handed out: the oldest of each operation, if it is not set aside, not
+    /// claimed, and does not wait.
+    ready: PersistentMap<Place, ()>,
+    places: PersistentMap<OpId, Place>,
+    /// The results of calls, by their age.
+    tokens: PersistentMap<(u64, u64), ()>,
+}
+
+/// An index says nothing that the rest of a state does not say.
+impl PartialEq for Index {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+impl Eq for Index {}
+impl PartialOrd for Index {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Index {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+impl std::hash::Hash for Index {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+fn set<K: Ord + Clone + std::hash::Hash>(map: &mut PersistentMap<K, ()>, key: K, is_in: bool) {
+    if is_in {
+        map.insert(key, ());
+    } else {
+        map.remove(&key);
+    }
+}
+
+fn count<K: Ord + Clone + std::hash::Hash>(map: &mut PersistentMap<K, u32>, key: K, is_in: bool) {
+    let before = map.get(&key).copied().unwrap_or(0);
+    match if is_in { before + 1 } else { before.saturating_sub(1) } {
+        0 => drop(map.remove(&key)),
+        now => drop(map.insert(key, now)),
+    }
+}
+
+/// The lowest of all ids, where a range begins.
+const FIRST: OpId = OpId { requester: Region(0), n: 0, seq: 0 };
+const FIRST_RECORD: RecordId = RecordId { n: 0, seq: 0 };
+
+impl Index {
+    /// Takes a peering in or out.
+    fn peering(&mut self, id: OpId, one: &Peering, is_in: bool) {
+        let facts = &one.requested.facts;
+        let peer = one.peer(id);
+        let (account, network) = match one.side {
+            Side::Requester => (facts.account, facts.network),
+            Side::Accepter => (facts.target.account, facts.target.network),
+        };
+        set(&mut self.pairs, (one.pair(id), id), is_in);
+        set(&mut self.with, (peer, id), is_in);
+        set(&mut self.of, (account, id), is_in);
+        let is_dead = one.is_dead();
+        if !is_dead {
+            count(&mut self.live, network, is_in);
+        }
+        if one.side == Side::Accepter && one.is_undecided() && !is_dead {
+            count(&mut self.pending_at, facts.target.network, is_in);
+            count(&mut self.pending_of, facts.account, is_in);
+        }
+        let deadline = one.decided.facts.deadline;
+        if one.side == Side::Requester && deadline.is_none() && !one.confirmed {
+            set(&mut self.unstored, (peer, id.n, id.seq), is_in);
+        }
+        if let (Some(deadline), true, false) = (deadline, one.is_undecided(), is_dead) {
+            set(&mut self.due, (one.side, peer, deadline, id), is_in);
+        }
+        if let Some(since) = one.dead_since {
+            set(&mut self.over, (peer, one.confirmed, since, id), is_in);
+        }
+    }
+
+    /// Those of a pair.
+    pub(super) fn of_pair(&self, pair: Pair) -> impl Iterator<Item = OpId> {
+        let all = self.pairs.starting_at((pair, FIRST));
+        all.map(|(&key, ())| key).take_while(move |key| key.0 == pair).map(|key| key.1)
+    }
+
+    /// Those with a region, after that id.
+    pub(super) fn with(&self, region: Region, after: Option<OpId>) -> impl Iterator<Item = OpId> {
+        let all = self.with.starting_at((region, after.unwrap_or(FIRST)));
+        all.map(|(&key, ())| key)
+            .take_while(move |key| key.0 == region)
+            .map(|key| key.1)
+            .filter(move |&id| after.is_none_or(|after| id > after))
+    }
+
+    /// Those of an account, after that id.
+    pub(super) fn of(&self, account: Account, after: Option<OpId>) -> impl Iterator<Item = OpId> {
+        let all = self.of.starting_at((account, after.unwrap_or(FIRST)));
+        all.map(|(&key, ())| key)
+            .take_while(move |key| key.0 == account)
+            .map(|key| key.1)
+            .filter(move |&id| after.is_none_or(|after| id > after))
+    }
+
+    /// How many live peerings a network here has.
+    pub(super) fn live(&self, network: Network) -> usize {
+        self.live.get(&network).map_or(0, |&count| count as usize)
+    }
+
+    /// How many undecided requests there are at that network, and from that account.
+    pub(super) fn pending(&self, network: Network, account: Account) -> [usize; 2] {
+        [self.pending_at.get(&network), self.pending_of.get(&account)]
+            .map(|count| count.map_or(0, |&count| count as usize))
+    }
+
+    /// The lowest own id of that incarnation that a region has not confirmed to have stored.
+    pub(super) fn first_unstored(&self, region: Region, n: u64) -> Option<u64> {
+        let (&key, ()) = self.unstored.starting_at((region, n, 0)).next()?;
+        ((key.0, key.1) == (region, n)).then_some(key.2)
+    }
+
+    /// The undecided ones with that region whose deadline has come.
+    pub(super) fn due(&self, side: Side, region: Region, now: u64) -> Vec<OpId> {
+        let all = self.due.starting_at((side, region, 0, FIRST)).map(|(&key, ())| key);
+        all.take_while(|key| (key.0, key.1) == (side, region) && key.2 <= now)
+            .map(|key| key.3)
+            .collect()
+    }
+
+    /// Whether anything of that side has a deadline.
+    pub(super) fn has_due(&self, side: Side) -> bool {
+        let first = self.due.starting_at((side, Region(0), 0, FIRST)).next();
+        first.is_some_and(|(key, ())| key.0 == side)
+    }
+
+    /// The dead ones with that region that have been so since then, confirmed or not.
+    pub(super) fn over(&self, region: Region, confirmed: bool, until: u64) -> Vec<OpId> {
+        let all = self.over.starting_at((region, confirmed, 0, FIRST)).map(|(&key, ())| key);
+        all.take_while(|key| (key.0, key.1) == (region, confirmed) && key.2 <= until)
+            .map(|key| key.3)
+            .collect()
+    }
+
+    /// Whether anything is dead.
+    pub(super) fn has_over(&self) -> bool {
+        !self.over.is_empty()
+    }
+
+    /// The records of an operation, the oldest first.
+    pub(super) fn records(&self, op: OpId) -> impl Iterator<Item = RecordId> {
+        let all = self.records.starting_at((op, FIRST_RECORD)).map(|(&key, ())| key);
+        all.take_while(move |key| key.0 == op).map(|key| key.1)
+    }
+
+    /// The records for a region that may be handed out, of one kind, in the order of what they carry.
+    pub(super) fn ready(
+        &self,
+        region: Region,
+        kind: Kind,
+    ) -> impl Iterator<Item = (RecordVerb, RecordId)> {
+        let first = (region, kind, RecordVerb::Delete, FIRST_RECORD);
+        let all = self.ready.starting_at(first).map(|(&key, ())| key);
+        all.take_while(move |key| (key.0, key.1) == (region, kind)).map(|key| (key.2, key.3))
+    }
+
+    /// The results of calls that are as old as that.
+    pub(super) fn old_tokens(&self, until: u64) -> Vec<u64> {
+        let all = self.tokens.iter().map(|(&key, ())| key);
+        all.take_while(|key| key.0 <= until).map(|key| key.1).collect()
+    }
+}
+
+impl ControlState {
+    /// Makes the index anew. For whoever changes the parts of a state by hand.
+    pub fn reindex(&mut self) {
+        let mut index = Index::default();
+        for (&id, one) in self.ledger.peerings.iter() {
+            index.peering(id, one, true);
+        }
+        for (&id, record) in self.ledger.records.iter() {
+            index.records.insert((record.id, id), ());
+        }
+        for (&token, kept) in self.ledger.tokens.iter() {
+            index.tokens.insert((kept.at, token), ());
+        }
+        self.index = index;
+        let ops: Vec<OpId> = self.ledger.records.iter().map(|(_, record)| record.id).collect();
+        for op in ops {
+            self.place(op);
+        }
+    }
+
+    /// Whether the index is what it would be if it were made anew.
+    pub fn is_indexed(&self) -> bool {
+        let mut anew = self.clone();
+        anew.reindex();
+        format!("{:?}", anew.index) == format!("{:?}", self.index)
+    }
+
+    /// Writes a peering, or takes it away.
+    pub(super) fn set_peering(&mut self, id: OpId, one: Option<Peering>) {
+        let before = self.ledger.peerings.get(&id);
+        if before == one.as_ref() {
+            return;
+        }
+        if let Some(before) = before.cloned() {
+            self.index.peering(id, &before, false);
+        }
+        match one {
+            Some(one) => {
+                self.index.peering(id, &one, true);
+                self.ledger.peerings.insert(id, one);
+            }
+            None => drop(self.ledger.peerings.remove(&id)),
+        }
+    }
+
+    /// Writes a record, or takes it away.
+    pub(super) fn set_record(&mut self, id: RecordId, record: Option<Record>) {
+        let before = match record {
+            Some(record) => {
+                let op = record.id;
+                self.index.records.insert((op, id), ());
+                self.ledger.records.insert(id, record);
+                Some(op)
+            }
+            None => self.ledger.records.remove(&id).map(|record| {
+                self.index.records.remove(&(record.id, id));
+                record.id
+            }),
+        };
+        if let Some(op) = before {
+            self.place(op);
+        }
+    }
+
+    /// Keeps the result of a call.
+    pub(super) fn set_token(&mut self, token: u64, kept: Option<Kept>) {
+        if let Some(before) = self.ledger.tokens.get(&token) {
+            let key = (before.at, token);
+            self.index.tokens.remove(&key);
+        }
+        match kept {
+            Some(kept) => {
+                self.index.tokens.insert((kept.at, token), ());
+                self.ledger.tokens.insert(token, kept);
+            }
+            None => drop(self.ledger.tokens.remove(&token)),
+        }
+    }
+
+    /// Gives a piece of work to a server, or takes it back.
+    pub(super) fn set_claim(&mut self, work: Work, held: Option<Held>) {
+        match held {
+            Some(held) => drop(self.claims.insert(work, held)),
+            None => drop(self.claims.remove(&work)),
+        }
+        self.place_work(work);
+    }
+
+    /// Lets a piece of work wait, or not any more; says how often it was tried in vain.
+    pub(super) fn set_wait(&mut self, work: Work, tries: Option<u8>) -> Option<u8> {
+        let before = match tries {
+            Some(tries) => self.waits.insert(work, tries),
+            None => self.waits.remove(&work),
+        };
+        self.place_work(work);
+        before
+    }
+
+    fn place_work(&mut self, work: Work) {
+        if let Work::Record(id) = work
+            && let Some(record) = self.ledger.records.get(&id)
+        {
+            let op = record.id;
+            self.place(op);
+        }
+    }
+
+    /// Puts the oldest record of an operation among those that may be handed out, or none.
+    fn place(&mut self, op: OpId) {
+        let place = place_of(&self.ledger, &self.index, op).filter(|place| {
+            let work = Work::Record(place.3);
+            !self.claims.contains_key(&work) && !self.waits.contains_key(&work)
+        });
+        let before = self.index.places.get(&op).copied();
+        if before == place {
+            return;
+        }
+        if let Some(before) = before {
+            self.index.ready.remove(&before);
+            self.index.places.remove(&op);
+        }
+        if let Some(place) = place {
+            self.index.ready.insert(place, ());
+            self.index.places.insert(op, place);
+        }
+    }
+}
+
+fn place_of(ledger: &Ledger, index: &Index, op: OpId) -> Option<Place> {
+    let id = index.records(op).next()?;
+    let record = ledger.records.get(&id)?;
+    (!record.parked).then_some((record.remote, record.kind, record.verb, id))
+}

@@ -1,0 +1,495 @@
+//! Regions of separate processes on one machine: customers whose calls are answered once, processes that
+//! are killed, and links that lose.
+//!
+//! `cargo test --test regions` runs the short tests. The long ones:
+//! `cargo test --release --test regions -- --ignored --nocapture --test-threads 1`
+//!
+//! `TENURE_SEED` repeats the lots; what the system makes of them is its own.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test stands outside of the regions: it waits, and draws its own lots"
+)]
+
+mod regions {
+    #![allow(dead_code, unreachable_pub, reason = "helpers")]
+
+    pub mod customers;
+    pub mod links;
+    pub mod ports;
+    pub mod world;
+}
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use regions::customers::{Customer, Story, class};
+use regions::world::{PATIENCE, Plan, World, soon};
+use serde_json::{Value, json};
+use tenure::irc::ledger::Ledger;
+use tenure::irc::peering::Side;
+
+/// One test at a time: each has nine processes.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+const NUMBERS: &str = "[region.timing]\nclaim = \"2s\"\ncall = \"400ms\"\npoll = \"40ms\"\nsweep = \"500ms\"\n\
+    retry_floor = \"50ms\"\nretry_base = \"100ms\"\nretry_cap = \"1s\"\n\
+    [region.quota]\npeerings = 5000\nrequests = 5000\nrequests_per_account = 100000\n";
+
+fn seed() -> u64 {
+    let text = std::env::var("TENURE_SEED").ok();
+    text.map_or_else(rand::random, |text| text.parse().expect("TENURE_SEED is a number"))
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+/// Pairs of networks, each once.
+fn pairs(count: usize, plan: &Plan, rng: &mut StdRng) -> Vec<[(usize, usize); 2]> {
+    let mut pairs = BTreeSet::new();
+    let mut ends = Vec::new();
+    while ends.len() < count {
+        let from = rng.random_range(0..plan.regions);
+        let to = (from + rng.random_range(1..plan.regions)) % plan.regions;
+        let mut pair = [from, to].map(|region| (region, rng.random_range(0..plan.networks)));
+        let directed = pair;
+        pair.sort_unstable();
+        if pairs.insert(pair) {
+            ends.push(directed);
+        }
+    }
+    ends
+}
+
+/// Lives of `count` peerings, told by `customers` at a time.
+fn live(world: &World, count: usize, customers: usize, rng: &mut StdRng) -> Vec<Story> {
+    let work = Mutex::new(pairs(count, &world.plan, rng));
+    let stories = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..customers {
+            let seed = StdRng::seed_from_u64(rng.random());
+            let (work, stories) = (&work, &stories);
+            scope.spawn(move || {
+                let mut customer = Customer::new(world, seed);
+                loop {
+                    let Some(ends) = work.lock().unwrap().pop() else { return };
+                    let story = customer.live(ends);
+                    stories.lock().unwrap().push(story);
+                }
+            });
+        }
+    });
+    stories.into_inner().unwrap()
+}
+
+/// Kills one process after another, each of which starts again, until told to end.
+fn kill_until(world: &World, is_over: &AtomicBool, kills: &AtomicUsize, mut rng: StdRng) {
+    while !is_over.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(rng.random_range(200..900)));
+        let member = rng.random_range(0..world.members());
+        world.kill(member);
+        kills.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..400)));
+        world.launch(member);
+    }
+}
+
+// -------------------------------------------------------------------------------------------------
+// What must hold
+// -------------------------------------------------------------------------------------------------
+
+/// Every acknowledged call has had its effect, and once: the same call again is answered as the first
+/// time, and the facts are those that the answers tell.
+fn check_effects(world: &World, stories: &[Story], rng: StdRng) {
+    let mut customer = Customer::new(world, rng);
+    for story in stories {
+        for told in &story.told {
+            let mut again = None;
+            soon(PATIENCE, || {
+                again = customer.ask(told.region, &told.question);
+                again.as_ref().is_some_and(|again| again["retry"] != true)
+            });
+            // A refusal is not kept: things may have changed since.
+            if told.answer["ok"] == true {
+                assert_eq!(again.as_ref(), Some(&told.answer), "{}: {}", story.id, told.question);
+            }
+        }
+        for (region, _) in story.ends {
+            let get = json!({ "op": "get", "account": 1, "id": story.id });
+            let shown = customer.ask(region, &get).expect("quiet regions answer");
+            check_story(story, &shown["peering"]);
+        }
+    }
+}
+
+/// The calls of a story against what a side shows.
+fn check_story(story: &Story, shown: &Value) {
+    let done = |op: &str, region: Option<usize>| {
+        let is_it = |told: &&regions::customers::Told| {
+            told.answer["ok"] == true
+                && told.question["op"] == op
+                && region.is_none_or(|region| told.region == region)
+        };
+        story.told.iter().filter(is_it).count()
+    };
+    let id = &story.id;
+    if done("accept", None) > 0 {
+        assert_eq!(shown["accepter"]["decision"], "accepted", "{id}");
+    }
+    if done("reject", None) > 0 {
+        assert_eq!(shown["accepter"]["decision"], "rejected", "{id}");
+    }
+    if done("delete", None) > 0 {
+        assert_eq!(class(shown["state"].as_str().unwrap()), "over", "{id}");
+    } else if done("accept", None) > 0 {
+        assert_eq!(shown["state"], "active", "{id}");
+    }
+    // A version counts the changes: the requester's begins with the creation.
+    let versions = [
+        ("requester", format!("1-{}", done("modify", Some(story.ends[0].0)))),
+        (
+            "accepter",
+            match done("modify", Some(story.ends[1].0)) {
+                0 => "0-0".to_owned(),
+                changes => format!("1-{}", changes - 1),
+            },
+        ),
+    ];
+    for (side, version) in versions {
+        assert_eq!(shown[side]["options"]["version"], version.as_str(), "{id}: {side}");
+    }
+}
+
+/// Facts on the disks of regions that are quiet.
+fn check_facts(ledgers: &[Ledger], stories: &[Story]) {
+    let mut known = BTreeSet::new();
+    for (region, ledger) in ledgers.iter().enumerate() {
+        assert_eq!(ledger.records.len(), 0, "r{region}: nothing is left to be told (S9)");
+        let mut pairs = BTreeMap::new();
+        for (&id, one) in ledger.peerings.iter() {
+            known.insert(id);
+            assert!(!one.stuck, "{id:?}: no facts contradict each other (S1)");
+            let is_on = ledger.on.contains(&id);
+            assert_eq!(is_on, one.wants_half(), "{id:?}: on exactly if accepted and live (S3)");
+            if !one.is_dead() {
+                let other = pairs.insert(one.pair(id), id);
+                assert_eq!(other, None, "{id:?}: one live peering of a pair (S7)");
+            }
+            let peer = usize::from(one.peer(id).0);
+            let there = ledgers[peer].peerings.get(&id);
+            let there = there.unwrap_or_else(|| panic!("{id:?} is known at r{peer} too (E2)"));
+            assert_ne!(there.side, one.side, "{id:?}");
+            assert_eq!(there.requested, one.requested, "{id:?}: one request (S2)");
+            assert_eq!(there.decided.facts, one.decided.facts, "{id:?}: one decision (S1)");
+            if one.is_dead() {
+                assert!(one.confirmed, "{id:?}: both know that it is over (S9)");
+            }
+        }
+        for (&id, ()) in ledger.on.iter() {
+            assert!(ledger.peerings.contains(&id), "{id:?}: no half without a peering");
+        }
+        let entries = ledger.audit.iter().map(|(&number, entry)| (number, entry));
+        let chain = tenure::irc::audit::verify(entries, ledger.head.audited);
+        assert_eq!(chain, Ok(()), "r{region}: the audit log is whole (S15)");
+        let born: u64 = ledger.head.born.values().sum();
+        let own = ledger.peerings.iter().filter(|(_, one)| one.side == Side::Requester).count();
+        assert_eq!(born, own as u64, "r{region}: no creation but those that are there");
+    }
+    assert_eq!(known.len(), stories.len(), "one peering for each acknowledged creation (S6)");
+}
+
+// -------------------------------------------------------------------------------------------------
+// Kills and losses
+// -------------------------------------------------------------------------------------------------
+
+/// Peerings with random calls, while processes are killed and links lose 30 %.
+fn storm(count: usize, customers: usize) {
+    let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let seed = seed();
+    println!("TENURE_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let networks = if count > 100 { 80 } else { 12 };
+    let world = World::start(Plan {
+        regions: 3,
+        servers: 2,
+        networks,
+        numbers: NUMBERS,
+        seed,
+        is_direct: false,
+    });
+    world.links.knobs.lose(300);
+    let (is_over, kills) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let begun = Instant::now();
+    let stories = std::thread::scope(|scope| {
+        let killer = StdRng::seed_from_u64(rng.random());
+        scope.spawn(|| kill_until(&world, &is_over, &kills, killer));
+        let living = std::panic::AssertUnwindSafe(|| live(&world, count, customers, &mut rng));
+        let stories = std::panic::catch_unwind(living);
+        is_over.store(true, Ordering::Relaxed);
+        stories.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let took = begun.elapsed();
+    // The links still lose. Everything that is left to be told arrives nevertheless.
+    let is_quiet = |region| {
+        let status = world.ask(region, &json!({ "op": "status" }));
+        status.is_ok_and(|status| status["records"] == 0)
+    };
+    let is_quiet = soon(PATIENCE, || (0..3).all(is_quiet));
+    if !is_quiet {
+        for region in 0..3 {
+            eprintln!("r{region}: {:?}", world.ask(region, &json!({ "op": "records" })));
+        }
+    }
+    assert!(is_quiet, "the work logs never emptied");
+    for story in &stories {
+        let [here, there] = &story.states;
+        assert_eq!(class(here), class(there), "{}: both sides see the same (E2)", story.id);
+    }
+    check_effects(&world, &stories, StdRng::seed_from_u64(rng.random()));
+    for member in 0..world.members() {
+        world.stop(member);
+    }
+    let ledgers: Vec<_> = (0..3).map(|region| world.ledger(region)).collect();
+    check_facts(&ledgers, &stories);
+    let mut converged: Vec<_> = stories.iter().map(|story| story.converged).collect();
+    converged.sort_unstable();
+    let calls: usize = stories.iter().map(|story| story.told.len()).sum();
+    println!(
+        "{count} peerings, {calls} calls answered, {} SIGKILLs, links lose 30 %, in {:.0} s; from the last answer to \
+         the same on both sides: p50 {:.3} s, p99 {:.3} s, max {:.3} s",
+        kills.load(Ordering::Relaxed),
+        took.as_secs_f64(),
+        percentile(&converged, 50).as_secs_f64(),
+        percentile(&converged, 99).as_secs_f64(),
+        percentile(&converged, 100).as_secs_f64(),
+    );
+}
+
+//= SPEC IRC-1 test
+//= SPEC REGION-4 test
+//= SPEC REGION-7 test
+#[test]
+fn what_was_answered_has_its_effect_once_whatever_is_killed_and_lost() {
+    storm(24, 6);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_thousand_peerings() {
+    storm(1000, 24);
+}
+
+// -------------------------------------------------------------------------------------------------
+// A region in the dark
+// -------------------------------------------------------------------------------------------------
+
+/// Creates peerings and waits until the other side has each; how long each took.
+fn creations(
+    world: &World,
+    pairs: &[[(usize, usize); 2]],
+    rng: &mut StdRng,
+) -> (Vec<String>, Vec<Duration>) {
+    let mut customer = Customer::new(world, StdRng::seed_from_u64(rng.random()));
+    let (mut ids, mut took) = (Vec::new(), Vec::new());
+    for &[(from, network), (to, peer_network)] in pairs {
+        let begun = Instant::now();
+        let id = create(&mut customer, (from, network), (to, peer_network));
+        let is_there =
+            soon(PATIENCE, || customer.state(from, &id).as_deref() == Some("pending-acceptance"));
+        assert!(is_there, "{id} never arrived");
+        took.push(begun.elapsed());
+        ids.push(id);
+    }
+    took.sort_unstable();
+    (ids, took)
+}
+
+fn create(customer: &mut Customer<'_>, own: (usize, usize), peer: (usize, usize)) -> String {
+    let create = json!({
+        "op": "create", "network": own.1, "region": format!("r{}", peer.0), "peer_account": 1,
+        "peer_network": peer.1,
+    });
+    let told = customer.call(own.0, create);
+    told.answer["id"].as_str().unwrap_or_else(|| panic!("{told:?}")).to_owned()
+}
+
+/// Region 2 is in the dark: its peers answer their customers and serve each other, send it little, and
+/// hand over what has piled up when it is back.
+fn darkness(dark_for: Duration, waiting: usize) {
+    let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let seed = seed();
+    println!("TENURE_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let world = World::start(Plan {
+        regions: 3,
+        servers: 2,
+        networks: 60,
+        numbers: NUMBERS,
+        seed,
+        is_direct: false,
+    });
+    let knobs = &world.links.knobs;
+    // Between 0 and 1 alone; and each of them with 2.
+    let mut all: Vec<_> = (0..3600).map(|n| [(0, n / 60), (1, n % 60)]).collect();
+    all.shuffle(&mut rng);
+    let (light, dark) = all.split_at(1800);
+    let sample = waiting.min(200);
+    let (_, before) = creations(&world, &light[..sample], &mut rng);
+
+    knobs.cut_off(Some(2));
+    let begun = Instant::now();
+    let calls_before = knobs.calls_to(2);
+    let mut customer = Customer::new(&world, StdRng::seed_from_u64(rng.random()));
+    let mut piled = Vec::new();
+    let mut answers = Vec::new();
+    for n in 0..waiting {
+        let asked = Instant::now();
+        let from = n % 2;
+        piled.push((from, create(&mut customer, (from, n % 60), (2, n / 60 % 60))));
+        answers.push(asked.elapsed());
+    }
+    answers.sort_unstable();
+    let (_, during) = creations(&world, &dark[..sample], &mut rng);
+    std::thread::sleep(dark_for.saturating_sub(begun.elapsed()));
+    let dark_for = begun.elapsed();
+    let calls = knobs.calls_to(2) - calls_before;
+
+    knobs.cut_off(None);
+    let healed = Instant::now();
+    for (from, id) in &piled {
+        let is_there = soon(PATIENCE * 2, || {
+            customer.state(*from, id).as_deref() == Some("pending-acceptance")
+        });
+        assert!(is_there, "{id} never arrived");
+    }
+    let drained = healed.elapsed();
+    // Each of two regions may have 32 claims out when the lights go off, and half of that after each
+    // failure, down to one call at a time, each of which waits for 400 ms.
+    let budget = 2 * (32 + 16 + 8 + 4 + 2) + 2 * (dark_for.as_millis() / 400) as u64 + 2;
+    let p99 = |sorted: &[Duration]| percentile(sorted, 99).as_secs_f64();
+    println!(
+        "dark for {:.0} s with {waiting} requests waiting: {calls} datagrams to it, budget {budget}; its peers' customers \
+         were answered within p99 {:.1} ms; between the others p50 {:.1} -> {:.1} ms, p99 {:.1} -> {:.1} ms, \
+         ratio {:.2}; all had arrived {:.2} s after the light came back",
+        dark_for.as_secs_f64(),
+        p99(&answers) * 1e3,
+        percentile(&before, 50).as_secs_f64() * 1e3,
+        percentile(&during, 50).as_secs_f64() * 1e3,
+        p99(&before) * 1e3,
+        p99(&during) * 1e3,
+        p99(&during) / p99(&before),
+        drained.as_secs_f64(),
+    );
+    assert!(calls <= budget, "{calls} datagrams to a region that does not answer");
+}
+
+//= SPEC IRC-17 test
+#[test]
+fn a_region_in_the_dark_costs_its_peers_little() {
+    darkness(Duration::from_secs(4), 40);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_region_in_the_dark_for_minutes() {
+    darkness(Duration::from_secs(180), 1000);
+}
+
+// -------------------------------------------------------------------------------------------------
+// The command line
+// -------------------------------------------------------------------------------------------------
+
+/// A peering's life, a dry run, a restore and its report, as people call them.
+//= SPEC REGION-5 test
+//= SPEC REGION-8 test
+#[test]
+fn customers_and_operators_have_commands() {
+    let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let world = World::start(Plan {
+        regions: 2,
+        servers: 1,
+        networks: 3,
+        numbers: NUMBERS,
+        seed: 1,
+        is_direct: false,
+    });
+    let run = |region, code, args: &[&str], says: &str| {
+        let (got, text) = world.run(region, args);
+        assert_eq!(got, code, "{args:?}: {text}");
+        assert!(text.contains(says), "{args:?}: {says:?} is not in: {text}");
+        text
+    };
+    let until = |region, args: &[&str], says: &str| {
+        let mut last = String::new();
+        let is_so = soon(PATIENCE, || {
+            last = world.run(region, args).1;
+            last.contains(says)
+        });
+        assert!(is_so, "{args:?} never says {says:?}: {last}");
+    };
+    let create = ["peering", "create", "--account", "1", "--network", "0", "--to", "r1"];
+    let create = [&create[..], &["--peer-account", "1", "--peer-network", "0"]].concat();
+    let with = |more: &[&'static str]| [&create[..], more].concat();
+    run(0, 0, &with(&["--dry-run"]), "would be initiating-request");
+    run(0, 0, &["peering", "list", "--account", "1"], "");
+    let none = run(0, 0, &["peering", "list", "--account", "1", "--json"], "[]");
+    assert!(!none.contains("r0-1-0"), "a dry run changes nothing: {none}");
+    run(0, 0, &with(&["--token", "7"]), "r0-1-0");
+    run(0, 0, &with(&["--token", "7"]), "r0-1-0");
+    run(0, 3, &with(&["--token", "8"]), "have a peering already");
+    let id = "r0-1-0";
+    let explain = ["peering", "explain", "--account", "1", id];
+    until(0, &explain, "a decision of r1");
+    run(1, 1, &["peering", "accept", "--account", "2", id], "does not own");
+    run(0, 1, &["peering", "accept", "--account", "1", id], "call the other region");
+    run(1, 1, &["peering", "get", "--account", "1", "nonsense"], "is no id of a peering");
+    let other = ["peering", "get", "--account", "1", "r0-1-77"];
+    run(1, 3, &other, "not visible");
+    let backup = world.path("backup").display().to_string();
+    run(1, 0, &["backup", "create", &backup], "1 peerings");
+    run(1, 1, &["backup", "create", &backup], "is there already");
+    run(1, 0, &["peering", "accept", "--account", "1", id], "provisioning");
+    until(0, &explain, "here (r0, requester): active");
+    until(1, &explain, "here (r1, accepter): active");
+    run(0, 0, &["peering", "audit", id], "pending-acceptance -> provisioning  by region r1");
+    run(0, 0, &["peering", "audit"], "chain: whole");
+    run(0, 0, &["region", "dispose", "--peer", "r1", "--dry-run"], "active -> deleted");
+    run(0, 0, &["region", "status"], "1  active");
+    let version = "0-0";
+    let modify = ["peering", "modify", "--account", "1", id, "--seen", version];
+    run(1, 0, &[&modify[..], &["--resolve-names", "true"]].concat(), "1-0");
+    run(1, 1, &[&modify[..], &["--resolve-names", "false"]].concat(), "changed meanwhile");
+
+    // Back to before the acceptance: the peer gives it back.
+    let begin = ["restore", "begin", "--backup", &backup];
+    run(1, 1, &begin, "is running");
+    // What has not left the region yet would be lost without a trace.
+    until(0, &["peering", "get", "--account", "1", id, "--json"], "\"resolve_names\":true");
+    world.kill(world.control_plane(1));
+    run(1, 0, &[&begin[..], &["--dry-run"]].concat(), "nothing was changed");
+    run(1, 0, &begin, "life 2  1 peerings of the backup, 1 halves are on");
+    world.launch(world.control_plane(1));
+    until(1, &["restore", "status"], "r0  open");
+    until(1, &["restore", "report"], "recovered  r0-1-0: decision, options");
+    until(1, &explain, "here (r1, accepter): active");
+    // What was made from the line that was left is refused.
+    run(1, 0, &["backup", "check", &backup], "1 peerings");
+    run(0, 0, &["region", "drain"], "takes no calls");
+    run(0, 3, &["peering", "delete", "--account", "1", id], "takes no calls");
+    run(0, 0, &["region", "undrain"], "");
+    run(0, 0, &["dlq", "list"], "");
+    run(0, 0, &["region", "freeze"], "life 2");
+    until(0, &["restore", "status"], "r1  open");
+    run(0, 0, &["peering", "delete", "--account", "1", id], "delet");
+    until(1, &explain, "here (r1, accepter): deleted");
+    for member in 0..world.members() {
+        world.stop(member);
+    }
+    run(0, 3, &["region", "status"], "does not answer");
+}

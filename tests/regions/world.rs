@@ -1,0 +1,307 @@
+//! Regions of separate processes: a control plane and some IRC servers each, with files of their own.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tenure::config::Config;
+use tenure::irc::ledger::Ledger;
+use tenure::node::restore;
+
+use super::links::{Joint, Links};
+use super::ports::address;
+
+/// How long anything may take that has no bound of its own.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const STARTS_MAX: u32 = 10;
+
+/// Waits until something is so, and says whether it ever was.
+pub fn soon(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    loop {
+        if is_so() {
+            return true;
+        }
+        if begun.elapsed() > patience {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What the regions shall be.
+pub struct Plan {
+    pub regions: usize,
+    pub servers: usize,
+    /// How many networks each region has. Account 1 owns all of them, and no two overlap.
+    pub networks: usize,
+    /// The section `[region.timing]` of each region, and `[region.quota]`.
+    pub numbers: &'static str,
+    pub seed: u64,
+    /// No links between the regions: they are at each other's own addresses.
+    pub is_direct: bool,
+}
+
+struct Member {
+    name: String,
+    address: SocketAddr,
+    control: SocketAddr,
+    file: PathBuf,
+    child: Mutex<Option<Child>>,
+}
+
+/// Running regions. Members: of each region the control plane, then its servers.
+pub struct World {
+    pub plan: Plan,
+    pub links: Links,
+    members: Vec<Member>,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    /// Starts every process, and waits until no region is frozen.
+    pub fn start(plan: Plan) -> Self {
+        let world = Self::prepare(plan);
+        for member in 0..world.members.len() {
+            world.launch(member);
+        }
+        let is_open = |region| {
+            let report = world.ask(region, &json!({ "op": "report" }));
+            report.is_ok_and(|report| report["open"] == true)
+        };
+        assert!(soon(PATIENCE, || (0..world.plan.regions).all(is_open)), "the regions never met");
+        world
+    }
+
+    fn prepare(plan: Plan) -> Self {
+        let directory = tempfile::Builder::new().prefix("tenure-regions-").tempdir().unwrap();
+        let mut members = Vec::new();
+        for region in 0..plan.regions {
+            for place in 0..=plan.servers {
+                let name = match place {
+                    0 => format!("r{region}"),
+                    server => format!("r{region}-{server}"),
+                };
+                let file = directory.path().join(format!("{name}.toml"));
+                let (address, control) = (address(), address());
+                members.push(Member { name, address, control, file, child: Mutex::default() });
+            }
+        }
+        let per_region = plan.servers + 1;
+        let mut joints = Vec::new();
+        for (server, member) in members.iter().enumerate() {
+            let from = server / per_region;
+            for to in (0..plan.regions).filter(|&to| to != from && server % per_region != 0) {
+                if plan.is_direct {
+                    continue;
+                }
+                let control = members[to * per_region].address;
+                let server = (server, from, member.address);
+                joints.push(Joint { server, control: (to, control) });
+            }
+        }
+        let links = Links::start(joints, plan.regions, plan.seed);
+        let world = Self { plan, links, members, directory };
+        for member in 0..world.members.len() {
+            fs::write(&world.members[member].file, world.file_for(member)).unwrap();
+        }
+        world
+    }
+
+    fn per_region(&self) -> usize {
+        self.plan.servers + 1
+    }
+
+    /// The cluster file as this member sees the others.
+    fn file_for(&self, reader: usize) -> String {
+        let per_region = self.per_region();
+        let mut text = String::from("cluster = \"regions\"\ninsecure = true\n");
+        for (at, member) in self.members.iter().enumerate() {
+            let link = self.links.all.iter().find_map(|link| {
+                let control = link.to * per_region;
+                match (reader, at) {
+                    pair if pair == (link.server, control) => Some(link.for_server),
+                    pair if pair == (control, link.server) => Some(link.for_control),
+                    _ => None,
+                }
+            });
+            let role = if at % per_region == 0 { "control-plane" } else { "irc-server" };
+            text += &format!(
+                "[[node]]\nname = \"{0}\"\nroles = [\"{role}\"]\naddress = \"{1}\"\n\
+                 control = \"{2}\"\nstorage = \"{0}.redb\"\n",
+                member.name,
+                link.unwrap_or(member.address),
+                member.control
+            );
+        }
+        for region in 0..self.plan.regions {
+            let servers: Vec<_> =
+                (1..per_region).map(|server| format!("\"r{region}-{server}\"")).collect();
+            text += &format!(
+                "[[region]]\nname = \"r{region}\"\ncontrol_plane = \"r{region}\"\n\
+                 servers = [{}]\nseal_key = \"r{region}.seal\"\n",
+                servers.join(", ")
+            );
+            for network in 0..self.plan.networks {
+                let block = region * self.plan.networks + network;
+                text += &format!(
+                    "[[region.network]]\nid = {network}\naccount = 1\ncidr = \"10.{}.{}.0/24\"\n",
+                    block / 256,
+                    block % 256
+                );
+            }
+            text += self.plan.numbers;
+        }
+        text
+    }
+
+    pub fn control_plane(&self, region: usize) -> usize {
+        region * self.per_region()
+    }
+
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The file of a member: what `--config` names.
+    pub fn file(&self, member: usize) -> &Path {
+        &self.members[member].file
+    }
+
+    /// Starts a member's process and waits until it says that it is ready.
+    pub fn launch(&self, member: usize) {
+        let Member { name, file, child, .. } = &self.members[member];
+        let (out, log) = (self.path(&format!("{name}.out")), self.path(&format!("{name}.log")));
+        for _ in 0..STARTS_MAX {
+            let stderr = File::options().create(true).append(true).open(&log).unwrap();
+            let process = Command::new(env!("CARGO_BIN_EXE_tenure"))
+                .args(["node", "--id", name, "--config"])
+                .arg(file)
+                .env("RUST_LOG", "warn")
+                .stdin(Stdio::null())
+                .stdout(File::create(&out).unwrap())
+                .stderr(stderr)
+                .spawn()
+                .expect("the program starts");
+            let mut slot = child.lock().unwrap();
+            assert!(slot.is_none(), "{name} runs already");
+            let process = slot.insert(process);
+            let mut has_ended = false;
+            let is_ready = soon(PATIENCE, || {
+                has_ended = process.try_wait().is_ok_and(|status| status.is_some());
+                has_ended || fs::read_to_string(&out).is_ok_and(|text| text.contains('\n'))
+            });
+            if is_ready && !has_ended {
+                return;
+            }
+            let _ = process.kill();
+            let _ = process.wait();
+            *slot = None;
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            let last = said.lines().last().unwrap_or_default();
+            assert!(last.contains("in use"), "{name} does not start: {last}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{name} never got its port");
+    }
+
+    /// Ends a member's process with SIGKILL.
+    pub fn kill(&self, member: usize) {
+        if let Some(mut child) = self.members[member].child.lock().unwrap().take() {
+            child.kill().expect("a child can be killed");
+            child.wait().expect("a child can be waited for");
+        }
+    }
+
+    /// Tells a member to end, and expects that it ends well.
+    pub fn stop(&self, member: usize) {
+        let child = self.members[member].child.lock().unwrap().take();
+        if let Some(mut child) = child {
+            kill_process(Pid::from_child(&child), Signal::TERM).expect("a child can be signalled");
+            let status = child.wait().expect("a child can be waited for");
+            assert!(status.success(), "{} ended with {status}", self.members[member].name);
+        }
+    }
+
+    /// Asks a region's control plane one thing, on a connection of its own.
+    pub fn ask(&self, region: usize, question: &Value) -> io::Result<Value> {
+        self.connect(region)?.ask(question)
+    }
+
+    pub fn connect(&self, region: usize) -> io::Result<Connection> {
+        Connection::to(self.members[self.control_plane(region)].control)
+    }
+
+    /// What a region has on its disk. Its control plane must not be running.
+    pub fn ledger(&self, region: usize) -> Ledger {
+        let config = Config::load(self.file(self.control_plane(region))).unwrap();
+        let node = config.node(&format!("r{region}")).unwrap();
+        restore::read(&config.cluster, node.id, &node.storage).unwrap().expect("it has a ledger")
+    }
+
+    /// Runs the program with this region's cluster file; its exit code and what it said.
+    pub fn run(&self, region: usize, args: &[&str]) -> (i32, String) {
+        let file = self.file(self.control_plane(region));
+        let output = Command::new(env!("CARGO_BIN_EXE_tenure"))
+            .args(args)
+            .arg("--config")
+            .arg(file)
+            .args(["--region", &format!("r{region}")])
+            .output()
+            .expect("the program runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for member in &self.members {
+            let child = member.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+            if let Some(mut child) = child {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        if std::thread::panicking() {
+            for member in &self.members {
+                let log = self.path(&format!("{}.log", member.name));
+                let text = fs::read_to_string(log).unwrap_or_default();
+                for line in text.lines().rev().take(3) {
+                    eprintln!("{}: {line}", member.name);
+                }
+            }
+        }
+    }
+}
+
+/// A connection to a control socket.
+pub struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    fn to(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    pub fn ask(&mut self, question: &Value) -> io::Result<Value> {
+        self.0.get_mut().write_all(format!("{question}\n").as_bytes())?;
+        let mut line = String::new();
+        if self.0.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        serde_json::from_str(&line).map_err(io::Error::from)
+    }
+}
