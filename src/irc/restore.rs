@@ -166,7 +166,8 @@ impl Desk<'_> {
             return Settled::Retry(AGAIN);
         };
         let is_current = peer.floor == Some(reply.incarnation)
-            || !self.keeps(Safeguards::I_8_FLOOR_LEARNED_BACK);
+            || !self.keeps(Safeguards::I_8_FLOOR_LEARNED_BACK)
+            || !self.keeps(Safeguards::I_10_OLD_PROMISE_VOID);
         if *to != self.state.ledger.head.incarnation || !is_current {
             return Settled::Retry(AGAIN);
         }
