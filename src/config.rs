@@ -24,6 +24,8 @@
 //! poll = "500ms"
 //! ```
 //!
+//! What a lease protects outside of tenure, a database for instance, is told in `[[work]]`: see [`Work`].
+//!
 //! The whole file is checked at once: a [`Config`] can be run as it is, and whoever gets
 //! [`ConfigErrors`] instead gets every problem with its place. Only what makes the text unreadable
 //! as this format at all (syntax, an unknown key, a wrong type) is reported alone.
@@ -40,8 +42,10 @@ use crate::lease::record::{NodeId, NodeSet};
 use crate::lease::timing::{Checked, Timing, TimingErrors};
 
 mod error;
+mod work;
 
 pub use error::{ConfigError, ConfigErrors, ConfigWarning, Place};
+pub use work::{How, StopHook, Work, WorkError};
 
 /// The longest cluster file that is read, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -66,6 +70,8 @@ pub struct Config {
     pub nodes: Vec<Node>,
     /// The leases; [`Lease::index`] is the index.
     pub leases: Vec<Lease>,
+    /// What hosts do beside their part in the election.
+    pub works: Vec<Work>,
     /// What is allowed but unwise.
     pub warnings: Vec<ConfigWarning>,
 }
@@ -189,6 +195,11 @@ impl Config {
         self.leases.get(usize::from(index))
     }
 
+    /// What this host does beside its part in the election of this lease.
+    pub fn work(&self, node: NodeId, lease: u16) -> Option<&Work> {
+        self.works.iter().find(|work| work.node == node && work.lease == lease)
+    }
+
     /// The leases that this node has a part in, as host or as store.
     pub fn leases_of(&self, id: NodeId) -> impl Iterator<Item = &Lease> {
         self.leases.iter().filter(move |lease| lease.store == id || lease.hosts.contains(&id))
@@ -221,6 +232,8 @@ struct RawConfig {
     node: Vec<RawNode>,
     #[serde(default)]
     lease: Vec<RawLease>,
+    #[serde(default)]
+    work: Vec<work::RawWork>,
 }
 
 #[derive(Deserialize)]
@@ -303,9 +316,13 @@ impl Reader {
             .zip(raw.lease)
             .filter_map(|(index, lease)| self.lease(index, lease, defaults, &mut names))
             .collect();
+        let mut works = Vec::new();
+        for work in raw.work {
+            works.extend(self.work(work, &nodes, &leases, &names, &works, directory));
+        }
         if self.errors.is_empty() {
-            let Self { warnings, .. } = self;
-            Ok(Config { cluster: raw.cluster, insecure: raw.insecure, nodes, leases, warnings })
+            let (Self { warnings, .. }, cluster, insecure) = (self, raw.cluster, raw.insecure);
+            Ok(Config { cluster, insecure, nodes, leases, works, warnings })
         } else {
             let Self { errors, warnings, timings, .. } = self;
             Err(ConfigErrors { errors, warnings, timings })
@@ -484,6 +501,37 @@ impl Reader {
             }
         };
         Some(Lease { index, name: raw.name, hosts, store: store?, timing: timing? })
+    }
+
+    fn work(
+        &mut self,
+        raw: work::RawWork,
+        nodes: &[Node],
+        leases: &[Lease],
+        names: &BTreeSet<String>,
+        known: &[Work],
+        directory: &Path,
+    ) -> Option<Work> {
+        let place = Place::Work(raw.node.clone(), raw.lease.clone());
+        if !names.contains(&raw.lease) {
+            self.errors.push(ConfigError::Work { place, error: WorkError::UnknownLease });
+            return None;
+        }
+        if !self.nodes.contains_key(&raw.node) {
+            let error = WorkError::NotAHost(raw.node);
+            self.errors.push(ConfigError::Work { place, error });
+            return None;
+        }
+        // What is wrong with node or lease has been reported where they are.
+        let node = nodes.iter().find(|node| node.name == raw.node)?;
+        let lease = leases.iter().find(|lease| lease.name == raw.lease)?;
+        match raw.check(node, lease, known, directory) {
+            Ok(work) => Some(work),
+            Err(error) => {
+                self.errors.push(ConfigError::Work { place, error });
+                None
+            }
+        }
     }
 
     /// The hosts of a lease, each once.

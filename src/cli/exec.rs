@@ -10,16 +10,15 @@ use clap::Args;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::warden::{KILL_TAKES, code_of};
 use super::watchdog::{Watchdog, WatchdogMode};
 use crate::clock::BootInstant;
 use crate::config::{Config, Lease, Role};
-use crate::lease::msg::Msg;
 use crate::lease::record::Epoch;
 use crate::node::control::Control;
-use crate::node::{Guard, HandBack, Node, launch};
+use crate::node::{Guard, Node, launch};
 
 /// The arguments of `tenure lease exec`.
 #[derive(Debug, Args)]
@@ -170,21 +169,10 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
         return Err(format!("hook is {:?}: to end a command takes more", lease.timing.hook));
     }
     let mut spec = launch::spec(config, &args.id).map_err(|error| text(&error))?;
-    let (ask_to_stop, mut stops) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
     let index = lease.index;
-    spec.hooks = Box::new(move |of: u16, msg: &Msg| match msg {
-        Msg::Stopped { .. } if of == index => {
-            let (done, is_done) = oneshot::channel();
-            let _ = ask_to_stop.send(done);
-            HandBack::When(Box::pin(async move {
-                if is_done.await.is_err() {
-                    // Nobody knows whether the command has ended.
-                    std::future::pending::<()>().await;
-                }
-            }))
-        }
-        _ => HandBack::Now,
-    });
+    let (hooks, stops) = super::beside::ask([index]);
+    spec.hooks = hooks;
+    let Some((_, mut stops)) = stops.into_iter().next() else { unreachable!("it was asked for") };
     let node = config.node(&args.id).expect("it has a spec");
     let listener = match node.control {
         Some(address) => Some(

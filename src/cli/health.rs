@@ -84,6 +84,11 @@ async fn count_transitions(lease: String, mut views: Views) {
     }
 }
 
+/// Counts how long the work of a lease has taken to end.
+pub(super) fn hooks_took(lease: &str, took: std::time::Duration) {
+    metrics::histogram!("hook_seconds", "lease" => lease.to_owned()).record(took.as_secs_f64());
+}
+
 /// Tells the service manager that the node is ready, if it asked to be told.
 pub(super) fn notify_ready() {
     notify(&[NotifyState::Ready]);

@@ -266,6 +266,14 @@ pub enum ConfigError {
         /// What is wrong with its numbers.
         errors: TimingErrors,
     },
+    /// What a host does beside the election cannot be done, or not ended in time.
+    #[error("{place}: {error}")]
+    Work {
+        /// Which host and lease.
+        place: Place,
+        /// What is wrong with it.
+        error: WorkError,
+    },
 }
 
 /// A place in a cluster file.
@@ -277,6 +285,8 @@ pub enum Place {
     Node(String),
     /// A lease, by name.
     Lease(String),
+    /// The work of a node under a lease, by their names.
+    Work(String, String),
 }
 
 impl fmt::Display for Place {
@@ -285,6 +295,7 @@ impl fmt::Display for Place {
             Self::Timing => f.write_str("[timing]"),
             Self::Node(name) => write!(f, "node {name:?}"),
             Self::Lease(name) => write!(f, "lease {name:?}"),
+            Self::Work(node, lease) => write!(f, "work of {node:?} under {lease:?}"),
         }
     }
 }
