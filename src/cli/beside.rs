@@ -111,6 +111,7 @@ impl Keeper {
 }
 
 /// Ends what may be running from an earlier life, before this one contends: a host starts read-only.
+//= SPEC GUARD-20
 pub(super) async fn stop_what_runs(work: &Work, lease: &Lease) -> Result<(), String> {
     loop {
         let mut keeper = Keeper::begin(work, lease, 0, BootInstant::from_nanos(0)).await?;

@@ -20,6 +20,7 @@ mod health;
 pub mod keeper;
 mod kill;
 pub mod lease;
+mod meter;
 pub mod node;
 pub mod paint;
 pub mod sim;

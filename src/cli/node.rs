@@ -109,6 +109,10 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
         record_into(&mut spec, trace.clone());
     }
     let node = config.node(&args.id).expect("it has a spec").clone();
+    let metrics = match args.http {
+        Some(_) => Some(super::health::count(&config, &mut spec, &node)?),
+        None => None,
+    };
     let works: Vec<_> = launch::leases_of(&config, &node)
         .filter_map(|lease| Some((lease.clone(), config.work(node.id, lease.index)?.clone())))
         .collect();
@@ -154,8 +158,8 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
         });
     }
     let index = launch::leases_of(&config, &node).map(|lease| lease.index).collect();
-    if let Some(address) = args.http {
-        super::health::serve(address, &config, &node, &handle).await?;
+    if let (Some(address), Some(metrics)) = (args.http, metrics) {
+        super::health::serve(address, metrics, &config, &node, &handle).await?;
     }
     tokio::spawn(super::health::feed_watchdog(Arc::clone(&handle), index));
     say_ready(args, &handle, node.control);
