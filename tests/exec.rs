@@ -80,7 +80,7 @@ fn when_the_whole_host_was_stopped_its_late_effects_are_refused_by_their_epoch()
         "trap '' TERM; while :; do exec 3<>/dev/tcp/{host}/{port}; echo $TENURE_EPOCH >&3; \
          read -r answer <&3; exec 3>&-; done"
     );
-    let act = format!("exec bash -c \"{}\"", act.replace('$', "\\$"));
+    let act = format!("exec 2>/dev/null bash -c \"{}\"", act.replace('$', "\\$"));
     let a = cluster.exec("a", &act);
     let (first, command) = cluster.await_start(1);
     until("it acts", || effects.lock().unwrap().contains(&(first, true)));

@@ -91,6 +91,7 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
     let (_, a) = host(&mut cluster, "a", None);
     let (_, b) = host(&mut cluster, "b", None);
     until("a leads", || status(a, "/leader") == Some(200));
+    assert!(get(a, "/metrics").unwrap().1.contains("lease_is_leader{lease=\"job\"} 1"));
     cluster.control("a", "{\"op\":\"cut\",\"nodes\":[\"s\"]}");
     until("b leads", || status(b, "/leader") == Some(200));
     let (_, metrics) = get(a, "/metrics").unwrap();

@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Starts a process that outlives the command, and notes it as `Cluster::exec` does. It says `TWO` if another
 /// one is still running.
 const LEAD: &str = r#"
-while read -r epoch pid; do kill -0 $pid 2>/dev/null && echo TWO 0 >> log; done < log
-setsid sh -c 'echo $$ > '$1'.pid.new; mv '$1'.pid.new '$1'.pid; exec sleep 600' &
+while read -r epoch pid; do grep -q '^State:.[^ZX]' /proc/$pid/status 2>/dev/null && echo TWO 0 >> log; done < log
+setsid sh -c 'echo $$ > '$1'.pid.new; mv '$1'.pid.new '$1'.pid; exec sleep 600' >/dev/null 2>&1 &
 until [ -s $1.pid ] && [ "$(cat $1.pid)" != "$(cat $1.old 2>/dev/null)" ]; do sleep 0.01; done
 cp $1.pid $1.old
 echo "$TENURE_EPOCH $(cat $1.pid)" >> log
