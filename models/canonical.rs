@@ -315,30 +315,16 @@ impl Rewrite for Renamed<'_> {
 /// Hosts are first sorted by what can be seen of each without any name; only those that look alike have
 /// to be tried in every order.
 fn change_places(state: &mut LeaseState, hosts: &[usize]) {
-    let looks = |state: &LeaseState, host: usize| {
-        let node = &state.nodes[host];
-        let elector = host_of(node).map(|host| &host.elector);
-        let phase = elector.map(|elector| match elector.phase {
-            Phase::Watching { yielding, ripe } => {
-                (0, u64::from(yielding.is_some()), u64::from(ripe))
-            }
-            Phase::Acquiring => (1, 0, 0),
-            Phase::Holding { epoch, slot } => (2, epoch, slot as u64),
-            Phase::Stopping { epoch, .. } => (3, epoch, 0),
-            Phase::Releasing { epoch, .. } => (4, epoch, 0),
-            Phase::Retired => (5, 0, 0),
-        });
-        let seen = elector.and_then(|elector| elector.seen.as_ref()).map(|seen| seen.version);
-        let busy = elector.map(|elector| (elector.reading.is_some(), elector.attempt.is_some()));
-        (phase, seen, busy, node.condition, node.timers.clone())
-    };
     let mut order = hosts.to_vec();
-    order.sort_by_cached_key(|&host| looks(state, host));
+    order.sort_by(|&a, &b| look(state, a).cmp(&look(state, b)));
+    if order.is_sorted_by(|&a, &b| look(state, a) != look(state, b)) {
+        return rename(state, hosts, &order);
+    }
     let mut orders = vec![Vec::new()];
     let mut rest = order.as_slice();
     while let Some(&first) = rest.first() {
-        let look = looks(state, first);
-        let alike = rest.iter().take_while(|&&host| looks(state, host) == look).count();
+        let same = look(state, first);
+        let alike = rest.iter().take_while(|&&host| look(state, host) == same).count();
         let group = permutations(&rest[..alike]);
         orders = orders
             .iter()
@@ -348,11 +334,29 @@ fn change_places(state: &mut LeaseState, hosts: &[usize]) {
             .collect();
         rest = &rest[alike..];
     }
-    if orders.len() == 1 && orders[0] == hosts {
-        return;
-    }
-    let best = orders.iter().map(|order| renamed(state, hosts, order)).min();
-    *state = best.expect("there is at least one order");
+    let renamed = |order: &Vec<usize>| {
+        let mut state = state.clone();
+        rename(&mut state, hosts, order);
+        state
+    };
+    *state = orders.iter().map(renamed).min().expect("there is at least one order");
+}
+
+/// What can be seen of a host without any name.
+fn look(state: &LeaseState, host: usize) -> impl Ord + '_ {
+    let node = &state.nodes[host];
+    let elector = host_of(node).map(|host| &host.elector);
+    let phase = elector.map(|elector| match elector.phase {
+        Phase::Watching { yielding, ripe } => (0, u64::from(yielding.is_some()), u64::from(ripe)),
+        Phase::Acquiring => (1, 0, 0),
+        Phase::Holding { epoch, slot } => (2, epoch, slot as u64),
+        Phase::Stopping { epoch, .. } => (3, epoch, 0),
+        Phase::Releasing { epoch, .. } => (4, epoch, 0),
+        Phase::Retired => (5, 0, 0),
+    });
+    let seen = elector.and_then(|elector| elector.seen.as_ref()).map(|seen| seen.version);
+    let busy = elector.map(|elector| (elector.reading.is_some(), elector.attempt.is_some()));
+    (phase, seen, busy, node.condition, &node.timers)
 }
 
 fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
@@ -368,26 +372,31 @@ fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
     all
 }
 
-/// The state in which `order[i]` has the name `hosts[i]`.
-fn renamed(state: &LeaseState, hosts: &[usize], order: &[usize]) -> LeaseState {
-    let before = state;
-    let mut state = before.clone();
+/// Gives `order[i]` the name `hosts[i]`.
+fn rename(state: &mut LeaseState, hosts: &[usize], order: &[usize]) {
+    if order == hosts {
+        return;
+    }
     let mut names: Vec<u16> = (0..state.nodes.len()).map(|node| node as u16).collect();
     for (&host, &old) in hosts.iter().zip(order) {
         names[old] = host as u16;
-        if host != old {
-            state.nodes[host].clone_from(&before.nodes[old]);
-            state.ghost.move_host(&before.ghost, old, host);
+    }
+    let ghost = state.ghost.clone();
+    let mut nodes: Vec<_> = std::mem::take(&mut state.nodes).into_iter().enumerate().collect();
+    nodes.sort_unstable_by_key(|&(old, _)| names[old]);
+    for (new, (old, node)) in nodes.into_iter().enumerate() {
+        state.nodes.push(node);
+        if new != old {
+            state.ghost.move_host(&ghost, old, new);
         }
     }
     for flight in &mut state.network {
         flight.src = names[usize::from(flight.src)];
         flight.dst = names[usize::from(flight.dst)];
     }
-    walk(&mut state, &mut Renamed(&names));
+    walk(state, &mut Renamed(&names));
     walk_granted(&mut state.ghost, &mut Renamed(&names));
     state.network.sort_unstable();
-    state
 }
 
 // -------------------------------------------------------------------------------------------------
