@@ -24,7 +24,8 @@
 //! poll = "500ms"
 //! ```
 //!
-//! A file has leases, or regions ([`Region`]), or both.
+//! A file has leases, or regions ([`Region`]), or both. What a lease protects outside of tenure, a database for
+//! instance, is told in `[[work]]`: see [`Work`].
 //!
 //! The whole file is checked at once: a [`Config`] can be run as it is, and whoever gets
 //! [`ConfigErrors`] instead gets every problem with its place. Only what makes the text unreadable
@@ -43,10 +44,12 @@ use crate::lease::timing::{Checked, Timing, TimingErrors};
 
 mod error;
 mod region;
+mod work;
 
 pub use error::{ConfigError, ConfigErrors, ConfigWarning, Place};
 use region::RawRegion;
 pub use region::{Carrier, REGIONS_MAX, Region};
+pub use work::{How, StopHook, Work, WorkError};
 
 /// The longest cluster file that is read, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -73,6 +76,8 @@ pub struct Config {
     pub leases: Vec<Lease>,
     /// The regions: none, or at least two; [`Region::index`] is the index.
     pub regions: Vec<Region>,
+    /// What hosts do beside their part in the election.
+    pub works: Vec<Work>,
     /// What is allowed but unwise.
     pub warnings: Vec<ConfigWarning>,
 }
@@ -202,6 +207,11 @@ impl Config {
         self.leases.get(usize::from(index))
     }
 
+    /// What this host does beside its part in the election of this lease.
+    pub fn work(&self, node: NodeId, lease: u16) -> Option<&Work> {
+        self.works.iter().find(|work| work.node == node && work.lease == lease)
+    }
+
     /// The leases that this node has a part in, as host or as store.
     pub fn leases_of(&self, id: NodeId) -> impl Iterator<Item = &Lease> {
         self.leases.iter().filter(move |lease| lease.store == id || lease.hosts.contains(&id))
@@ -236,6 +246,8 @@ struct RawConfig {
     lease: Vec<RawLease>,
     #[serde(default)]
     region: Vec<RawRegion>,
+    #[serde(default)]
+    work: Vec<work::RawWork>,
 }
 
 #[derive(Deserialize)]
@@ -325,6 +337,10 @@ impl Reader {
             .zip(raw.lease)
             .filter_map(|(index, lease)| self.lease(index, lease, defaults, &mut names))
             .collect();
+        let mut works = Vec::new();
+        for work in raw.work {
+            works.extend(self.work(work, &nodes, &leases, &names, &works, directory));
+        }
         let mut names = BTreeSet::new();
         let regions: Vec<_> = (0..=u16::MAX)
             .zip(raw.region)
@@ -332,9 +348,8 @@ impl Reader {
             .collect();
         self.all_have_regions();
         if self.errors.is_empty() {
-            let Self { warnings, .. } = self;
-            let RawConfig { cluster, insecure, .. } = raw;
-            Ok(Config { cluster, insecure, nodes, leases, regions, warnings })
+            let (Self { warnings, .. }, cluster, insecure) = (self, raw.cluster, raw.insecure);
+            Ok(Config { cluster, insecure, nodes, leases, regions, works, warnings })
         } else {
             let Self { errors, warnings, timings, .. } = self;
             Err(ConfigErrors { errors, warnings, timings })
@@ -516,6 +531,37 @@ impl Reader {
             }
         };
         Some(Lease { index, name: raw.name, hosts, store: store?, timing: timing? })
+    }
+
+    fn work(
+        &mut self,
+        raw: work::RawWork,
+        nodes: &[Node],
+        leases: &[Lease],
+        names: &BTreeSet<String>,
+        known: &[Work],
+        directory: &Path,
+    ) -> Option<Work> {
+        let place = Place::Work(raw.node.clone(), raw.lease.clone());
+        if !names.contains(&raw.lease) {
+            self.errors.push(ConfigError::Work { place, error: WorkError::UnknownLease });
+            return None;
+        }
+        if !self.nodes.contains_key(&raw.node) {
+            let error = WorkError::NotAHost(raw.node);
+            self.errors.push(ConfigError::Work { place, error });
+            return None;
+        }
+        // What is wrong with node or lease has been reported where they are.
+        let node = nodes.iter().find(|node| node.name == raw.node)?;
+        let lease = leases.iter().find(|lease| lease.name == raw.lease)?;
+        match raw.check(node, lease, known, directory) {
+            Ok(work) => Some(work),
+            Err(error) => {
+                self.errors.push(ConfigError::Work { place, error });
+                None
+            }
+        }
     }
 
     /// The hosts of a lease, each once.

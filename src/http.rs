@@ -12,7 +12,7 @@
 //! epoch that goes with each effect (L-28).
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -20,18 +20,55 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::clock::BootInstant;
 use crate::node::Guard;
+use crate::node::clock::SteeringMeter;
+
+/// Bounds of the buckets of every histogram, in seconds.
+const BUCKETS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Installs the recorder of this process's metrics and gives the handle that shows them.
+///
+/// | name | what |
+/// |---|---|
+/// | `lease_is_leader{lease}` | 1 while this process holds the lease and the deadline lies ahead |
+/// | `lease_epoch{lease}` | the epoch of the last term here |
+/// | `lease_valid_seconds{lease}` | time left of the term: the one to alert on |
+/// | `renew_seconds{lease}` | histogram: a conditional write, from its send to the answer that it is committed |
+/// | `renew_failures_total{lease,kind}` | `conflict`, `timeout` (no answer before the next attempt), `ambiguous` (a store said that it does not know) |
+/// | `transitions_total{lease,reason}` | changes of the role |
+/// | `self_fence_total{lease}` | terms that ran out, instead of being given back or taken away |
+/// | `hook_seconds{lease}` | histogram: how long the stop hooks took |
+/// | `observed_skew_rate` | see [`SteeringMeter`] |
 ///
 /// # Errors
 ///
 /// If the process has a recorder already: a process has one, so call this once.
 pub fn install_recorder() -> Result<PrometheusHandle, String> {
-    PrometheusBuilder::new().install_recorder().map_err(|error| error.to_string())
+    let text = |error: &dyn fmt::Display| error.to_string();
+    let builder = PrometheusBuilder::new().set_buckets(&BUCKETS).map_err(|error| text(&error))?;
+    let handle = builder.install_recorder().map_err(|error| text(&error))?;
+    describe_gauge!("lease_is_leader", "1 while the lease is held and its deadline lies ahead.");
+    describe_gauge!("lease_epoch", "The epoch of the last term of this process.");
+    describe_gauge!("lease_valid_seconds", Unit::Seconds, "Time left before the term ends.");
+    describe_histogram!(
+        "renew_seconds",
+        Unit::Seconds,
+        "A conditional write of the record, from its send to its commit."
+    );
+    describe_counter!("renew_failures_total", "Conditional writes that have failed, by kind.");
+    describe_counter!("transitions_total", "Changes of the role, by reason.");
+    describe_counter!("self_fence_total", "Terms that have run out without being renewed.");
+    describe_histogram!("hook_seconds", Unit::Seconds, "How long the stop hooks have taken.");
+    describe_gauge!(
+        "observed_skew_rate",
+        "How much faster the system's clock is made to run than its oscillator; 1e-6 is 1 ppm."
+    );
+    Ok(handle)
 }
 
 type Question = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -65,6 +102,7 @@ struct Health {
     leases: Vec<LeaseHealth>,
     is_running: Question,
     metrics: PrometheusHandle,
+    steering: Mutex<SteeringMeter>,
 }
 
 /// The service. Serve it with axum, on an address that is not for everybody.
@@ -73,7 +111,8 @@ pub fn router(
     is_running: impl Fn() -> bool + Send + Sync + 'static,
     metrics: PrometheusHandle,
 ) -> Router {
-    let health = Health { leases, is_running: Arc::new(is_running), metrics };
+    let steering = Mutex::new(SteeringMeter::new());
+    let health = Health { leases, is_running: Arc::new(is_running), metrics, steering };
     Router::new()
         .route("/leader", get(the_leader))
         .route("/leader/{lease}", get(leader))
@@ -133,6 +172,10 @@ async fn readyz(State(health): Shared) -> Response {
 async fn show_metrics(State(health): Shared) -> Response {
     for lease in &health.leases {
         measure(lease);
+    }
+    let rate = health.steering.lock().unwrap_or_else(PoisonError::into_inner).rate();
+    if let Some(rate) = rate {
+        metrics::gauge!("observed_skew_rate").set(rate);
     }
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, health.metrics.render()).into_response()

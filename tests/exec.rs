@@ -5,10 +5,11 @@
 
 mod processes;
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use processes::{Cluster, is_running, until};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn a_command_runs_under_one_host_at_a_time_and_its_exit_code_passes_through() {
@@ -66,6 +67,80 @@ fn a_host_that_is_stopped_loses_its_command_before_another_one_starts() {
     cluster.signal(a, Signal::CONT);
     std::thread::sleep(Duration::from_millis(1000));
     assert_eq!(cluster.started().len(), 2, "when it goes on, it is a watcher");
+}
+
+/// The host as a whole: its node, the warden and the command. Nobody ends the command then, and when it goes on before
+/// the others it acts. What it acts on knows a later epoch by then, and refuses.
+#[test]
+fn when_the_whole_host_was_stopped_its_late_effects_are_refused_by_their_epoch() {
+    let mut cluster = Cluster::new();
+    let (address, effects) = fenced();
+    let (host, port) = (address.ip(), address.port());
+    let act = format!(
+        "trap '' TERM; while :; do exec 3<>/dev/tcp/{host}/{port}; echo $TENURE_EPOCH >&3; \
+         read -r answer <&3; exec 3>&-; done"
+    );
+    let act = format!("exec 2>/dev/null bash -c \"{}\"", act.replace('$', "\\$"));
+    let a = cluster.exec("a", &act);
+    let (first, command) = cluster.await_start(1);
+    until("it acts", || effects.lock().unwrap().contains(&(first, true)));
+    let node = Pid::from_child(&cluster.children[a]).as_raw_pid();
+    let warden = *children(node).first().expect("a warden");
+    assert!(children(warden).contains(&command), "the command is the warden's");
+    let tell = |pid: i32, signal| kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    for pid in [node, warden, command] {
+        tell(pid, Signal::STOP);
+    }
+    // `exec` would take the stopped command for one of two that run.
+    let log = cluster.path("log");
+    std::fs::write(&log, "").unwrap();
+    cluster.exec("b", &act);
+    until("another host has come to act", || {
+        effects.lock().unwrap().iter().any(|&(epoch, taken)| epoch > first && taken)
+    });
+    effects.lock().unwrap().clear();
+    tell(command, Signal::CONT);
+    until("the first acts late", || {
+        effects.lock().unwrap().iter().any(|&(epoch, _)| epoch == first)
+    });
+    tell(warden, Signal::CONT);
+    until("its warden has ended it", || !is_running(command));
+    tell(node, Signal::CONT);
+    let effects = effects.lock().unwrap();
+    assert!(effects.iter().all(|&(epoch, taken)| taken == (epoch > first)), "{effects:?}");
+}
+
+/// Something that is acted on: it takes an effect whose epoch is not below the highest that it has seen. Gives its
+/// address, and each effect with whether it was taken.
+fn fenced() -> (std::net::SocketAddr, Arc<Mutex<Vec<(u64, bool)>>>) {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let effects: Arc<Mutex<Vec<(u64, bool)>>> = Arc::default();
+    let log = Arc::clone(&effects);
+    std::thread::spawn(move || {
+        let mut highest = 0;
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+            let mut line = String::new();
+            // A command that is stopped half-way says nothing.
+            if BufReader::new(&stream).read_line(&mut line).is_err() {
+                continue;
+            }
+            let Ok(epoch) = line.trim().parse() else { continue };
+            let is_taken = epoch >= highest;
+            highest = highest.max(epoch);
+            log.lock().unwrap().push((epoch, is_taken));
+            let _ = stream.write_all(if is_taken { b"taken\n" } else { b"refused\n" });
+        }
+    });
+    (address, effects)
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 #[test]

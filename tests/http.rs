@@ -7,6 +7,7 @@ mod processes;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use processes::{Cluster, until};
@@ -75,6 +76,52 @@ fn who_leads_is_answered_by_the_deadline_and_not_by_what_was_last_heard() {
     assert_eq!(status(a, "/leader"), Some(503));
     until("a is ready again", || status(a, "/readyz") == Some(200));
     assert_eq!(status(a, "/leader"), Some(503));
+}
+
+/// Every name that operators know, of a host that has led, with work, and has stepped down. What their tool finds wrong
+/// with them is nothing (Debian: prometheus).
+#[test]
+#[ignore = "needs promtool"]
+fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let mut cluster = Cluster::new();
+    let path = cluster.path("cluster.toml");
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    let work = "[[work]]\nnode = \"a\"\nlease = \"job\"\n[[work.stop]]\ncommand = [\"true\"]\n";
+    writeln!(file, "{work}worst = \"500ms\"").unwrap();
+    let (_, a) = host(&mut cluster, "a", None);
+    let (_, b) = host(&mut cluster, "b", None);
+    until("a leads", || status(a, "/leader") == Some(200));
+    assert!(get(a, "/metrics").unwrap().1.contains("lease_is_leader{lease=\"job\"} 1"));
+    cluster.control("a", "{\"op\":\"cut\",\"nodes\":[\"s\"]}");
+    until("b leads", || status(b, "/leader") == Some(200));
+    let (_, metrics) = get(a, "/metrics").unwrap();
+    for name in [
+        "lease_is_leader{lease=\"job\"} 0",
+        "lease_epoch{lease=\"job\"} 1",
+        "lease_valid_seconds{lease=\"job\"} 0",
+        "renew_seconds_bucket{lease=\"job\",le=\"0.001\"}",
+        "renew_failures_total{lease=\"job\",kind=\"conflict\"}",
+        "renew_failures_total{lease=\"job\",kind=\"timeout\"}",
+        "transitions_total{lease=\"job\",reason=\"holding\"} 1",
+        "self_fence_total{lease=\"job\"} 1",
+        "hook_seconds_count{lease=\"job\"} 1",
+        "observed_skew_rate ",
+    ] {
+        assert!(metrics.contains(name), "no {name} in\n{metrics}");
+    }
+    let timeouts = "renew_failures_total{lease=\"job\",kind=\"timeout\"} 0";
+    assert!(!metrics.contains(timeouts), "attempts were not answered:\n{metrics}");
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("install Debian's prometheus");
+    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
 }
 
 //= SPEC GUARD-17 test

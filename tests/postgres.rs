@@ -1,5 +1,6 @@
-//! A primary and a standby of PostgreSQL, each with a host of a lease beside it: whatever is done to the
-//! primary's host, a prober that writes to both every 5 ms never finds two that take its writes.
+//! A primary and a standby of PostgreSQL, each with `tenure node` beside it: whatever is done to the primary's
+//! node, a prober that writes to both servers every 5 ms never finds two that take its writes, no row that was
+//! acknowledged is lost, and the old primary comes back as a standby.
 //!
 //! Needs the server's programs (Debian: postgresql). As root, they run as the user postgres.
 //!
@@ -13,7 +14,7 @@ mod processes;
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,21 +25,35 @@ use rustix::process::Signal;
 use tenure::clock::BootInstant;
 use tokio_postgres::NoTls;
 
-/// Becomes the primary: starts the server under the warden, and promotes it if it is a standby. Told to end,
-/// it stops the server at once, without waiting for its clients.
+/// Becomes the primary: starts the server if it does not run, and promotes it if it is a standby. A server that
+/// has not yet taken over what another primary wrote does not lead.
 const LEAD: &str = r#"
-data=$1
-pg_ctl -D "$data" -m immediate -w stop >/dev/null 2>&1
-trap 'kill -QUIT $server 2>/dev/null; wait $server; exit 0' TERM
-postgres -D "$data" >>"$data.log" 2>&1 &
-server=$!
-if [ -f "$data/standby.signal" ]; then
-  until pg_ctl -D "$data" -w promote >/dev/null 2>&1; do
-    kill -0 $server 2>/dev/null || exit 1
-    sleep 0.05
-  done
-fi
-wait $server
+me=$1 port=$2
+[ -e "$me.behind" ] && exit 1
+pg_ctl -D $me status >/dev/null 2>&1 || pg_ctl -D $me -o "-p $port" -l $me.log -w start >/dev/null || exit 1
+if [ -e $me/standby.signal ]; then pg_ctl -D $me -w promote >/dev/null || exit 1; fi
+psql -q -h 127.0.0.1 -p $port -U postgres \
+  -c 'ALTER SYSTEM SET default_transaction_read_only = off' -c 'SELECT pg_reload_conf()' >/dev/null
+"#;
+
+/// Follows the primary as its standby: what this server wrote and the other has not is taken back.
+const FOLLOW: &str = r#"
+set -e
+me=$1 port=$2
+[ "$TENURE_HOLDER" = a ] && other=$3 || other=$4
+source="host=127.0.0.1 port=$other user=postgres dbname=postgres"
+touch $me.behind
+psql -q "$source" -c CHECKPOINT
+pg_ctl -D $me -m immediate -w stop >/dev/null 2>&1 || true
+pg_rewind -D $me --source-server="$source" -R --no-sync >>$me.log 2>&1 || {
+  rm -rf $me.new
+  pg_basebackup -d "$source" -D $me.new -R -c fast --no-sync >>$me.log 2>&1
+  rm -rf $me
+  mv $me.new $me
+  echo rebuilt >>$me.log
+}
+pg_ctl -D $me -o "-p $port" -l $me.log -w start >/dev/null
+rm $me.behind
 "#;
 
 /// Where the server's programs are.
@@ -58,6 +73,29 @@ fn user() -> Option<(u32, u32)> {
     rustix::process::getuid().is_root().then(|| (id("-u"), id("-g")))
 }
 
+/// How the primary is ended: one of the hooks that a cluster file can have.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    Command,
+    Sql,
+    Kill,
+}
+
+impl Stop {
+    fn section(self, me: &str, port: u16) -> String {
+        let how = match self {
+            Self::Command => {
+                format!(
+                    "command = [\"pg_ctl\", \"-D\", \"{me}\", \"-m\", \"immediate\", \"-w\", \"stop\"]"
+                )
+            }
+            Self::Sql => format!("postgres = \"host=127.0.0.1 port={port} user=postgres\""),
+            Self::Kill => format!("kill = \"{me}/postmaster.pid\""),
+        };
+        format!("[[work.stop]]\n{how}\nworst = \"800ms\"\n")
+    }
+}
+
 struct Pair {
     cluster: Cluster,
     ports: [u16; 2],
@@ -65,52 +103,68 @@ struct Pair {
     hosts: [usize; 2],
 }
 
+const NAMES: [&str; 2] = ["a", "b"];
+
 impl Drop for Pair {
     fn drop(&mut self) {
-        for data in ["a", "b"] {
+        // The nodes first, or they would have the servers started again.
+        for host in self.hosts {
+            if let Some(child) = self.cluster.children.get_mut(host) {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        for data in NAMES {
             let _ = self.tool("pg_ctl").args(["-D", data, "-m", "immediate", "stop"]).output();
         }
     }
 }
 
 impl Pair {
-    fn start() -> Self {
-        let cluster = Cluster::new();
-        let free =
-            || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut pair = Self { cluster, ports: [free(), free()], hosts: [0, 0] };
-        let directory = pair.cluster.directory.path().to_owned();
-        let program = directory.join("tenure");
-        std::fs::copy(env!("CARGO_BIN_EXE_tenure"), &program).unwrap();
-        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).unwrap();
-        if let Some((user, group)) = user() {
-            chown(&directory, Some(user), Some(group)).unwrap();
-        }
-        pair.run("initdb", &["-D", "a", "-A", "trust", "-U", "postgres", "--no-sync"]);
-        pair.configure("a", pair.ports[0]);
-        pair.run("pg_ctl", &["-D", "a", "-l", "a.log", "-w", "start"]);
+    fn start(stop: Stop) -> Self {
+        use std::io::Write as _;
+        let pair = alone();
+        // A standby's answer is part of every acknowledgement from now on.
+        let table = "CREATE TABLE probe (n bigint, at timestamptz DEFAULT now()); CREATE TABLE acked (n bigint)";
         let port = pair.ports[0].to_string();
         let to_a = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
-        let table = "CREATE TABLE probe (n bigint, at timestamptz DEFAULT now())";
         pair.run("psql", &[&to_a[..], &["-c", table]].concat());
-        pair.run("pg_basebackup", &[&to_a[..], &["-D", "b", "-R", "-c", "fast"]].concat());
-        pair.configure("b", pair.ports[1]);
+        pair.run(
+            "pg_basebackup",
+            &[&to_a[..], &["-D", "b", "-R", "-c", "fast", "--no-sync"]].concat(),
+        );
         pair.run("pg_ctl", &["-D", "a", "-m", "fast", "-w", "stop"]);
-        pair.hosts[0] = pair.host(&program, "a");
+        for name in NAMES {
+            let path = pair.cluster.path(name).join("postgresql.conf");
+            let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+            writeln!(file, "synchronous_standby_names = '*'").unwrap();
+        }
+        let mut pair = pair;
+        pair.ports[1] =
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(pair.cluster.path("cluster.toml"))
+            .unwrap();
+        for (name, port) in NAMES.into_iter().zip(pair.ports) {
+            let [a, b] = pair.ports;
+            writeln!(
+                file,
+                "[[work]]\nnode = \"{name}\"\nlease = \"job\"\n\
+                 lead = [\"sh\", \"lead.sh\", \"{name}\", \"{port}\"]\n\
+                 follow = [\"sh\", \"follow.sh\", \"{name}\", \"{port}\", \"{a}\", \"{b}\"]\n\
+                 kill = \"{name}/postmaster.pid\"\n{}",
+                stop.section(name, port),
+            )
+            .unwrap();
+        }
+        std::fs::write(pair.cluster.path("lead.sh"), LEAD).unwrap();
+        std::fs::write(pair.cluster.path("follow.sh"), FOLLOW).unwrap();
+        pair.node(0);
         pair.await_server(0);
-        // B follows, outside of any lease, until its host holds one.
-        pair.run("pg_ctl", &["-D", "b", "-l", "b.log", "-w", "start"]);
-        pair.hosts[1] = pair.host(&program, "b");
+        pair.node(1);
+        pair.await_server(1);
         pair
-    }
-
-    fn configure(&self, data: &str, port: u16) {
-        use std::io::Write as _;
-        let path = self.cluster.path(data).join("postgresql.conf");
-        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-        writeln!(file, "port = {port}\nlisten_addresses = '127.0.0.1'").unwrap();
-        // What is shown is who takes writes, and not whether the disk keeps them.
-        writeln!(file, "unix_socket_directories = ''\nfsync = off\nwal_keep_size = 64").unwrap();
     }
 
     fn as_user(&self, command: &mut Command) {
@@ -136,18 +190,27 @@ impl Pair {
         assert!(status.success(), "{program} {args:?}:\n{log}");
     }
 
-    fn host(&mut self, program: &Path, id: &str) -> usize {
+    /// Starts the node beside a server.
+    fn node(&mut self, server: usize) {
+        let program = self.cluster.path("tenure");
+        if !program.exists() {
+            std::fs::copy(env!("CARGO_BIN_EXE_tenure"), &program).unwrap();
+        }
         let mut command = Command::new(program);
         let path = format!("{}:/usr/bin:/bin", programs().display());
         command
-            .args(["lease", "exec", "--config", "cluster.toml", "--id", id, "--faults", "--"])
-            .args(["sh", "-c", LEAD, "lead", id])
+            .args(["node", "--config", "cluster.toml", "--id", NAMES[server], "--faults"])
             .env("PATH", path)
             .env("RUST_LOG", "warn")
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         self.as_user(&mut command);
         self.cluster.children.push(command.spawn().unwrap());
-        self.cluster.children.len() - 1
+        self.hosts[server] = self.cluster.children.len() - 1;
+    }
+
+    fn signal(&self, server: usize, signal: Signal) {
+        self.cluster.signal(self.hosts[server], signal);
     }
 
     fn await_server(&self, server: usize) {
@@ -159,88 +222,154 @@ impl Pair {
             status.unwrap().success()
         });
     }
+
+    /// What a server answers to this query; none if it does not.
+    fn ask(&self, server: usize, query: &str) -> Option<Vec<i64>> {
+        let port = self.ports[server].to_string();
+        let mut psql = self.tool("psql");
+        psql.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-At", "-c", query]);
+        let output = psql.stderr(Stdio::null()).output().unwrap();
+        let rows = String::from_utf8(output.stdout).unwrap();
+        output.status.success().then(|| rows.lines().map(|row| row.parse().unwrap()).collect())
+    }
 }
 
 /// A write that a server has taken: when it was begun, and when it was acknowledged.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
+    n: i64,
     begun: BootInstant,
     done: BootInstant,
 }
 
+/// What was taken, by server.
+type Log = [Arc<Mutex<Vec<Taken>>>; 2];
+
 /// Writes to one server every 5 ms, and notes what it takes.
-async fn probe(port: u16, taken: Arc<Mutex<Vec<Taken>>>, is_over: Arc<AtomicBool>) {
+///
+/// Who takes writes is asked without waiting for the standby (`local`), so that a server counts as writable
+/// as soon as it is; what may not be lost is acknowledged by both.
+async fn probe(
+    port: u16,
+    table: &str,
+    commit: &str,
+    log: Arc<Mutex<Vec<Taken>>>,
+    is_over: Arc<AtomicBool>,
+) {
     let conninfo = format!("host=127.0.0.1 port={port} user=postgres connect_timeout=1");
+    let insert = format!("INSERT INTO {table} (n) VALUES ($1)");
     let pause = || tokio::time::sleep(Duration::from_millis(5));
-    let mut n = 0_i64;
+    let mut n = i64::from(port) * 1_000_000;
     while !is_over.load(Ordering::Relaxed) {
         pause().await;
         let Ok((client, connection)) = tokio_postgres::connect(&conninfo, NoTls).await else {
             continue;
         };
         tokio::spawn(connection);
+        let set = format!("SET synchronous_commit = {commit}");
+        if client.batch_execute(&set).await.is_err() {
+            continue;
+        }
         while !is_over.load(Ordering::Relaxed) && !client.is_closed() {
             n += 1;
             let begun = BootInstant::now();
             // A standby refuses it; a server that is being killed breaks the connection.
-            if client.execute("INSERT INTO probe (n) VALUES ($1)", &[&n]).await.is_ok() {
-                taken.lock().unwrap().push(Taken { begun, done: BootInstant::now() });
+            if client.execute(&insert, &[&n]).await.is_ok() {
+                log.lock().unwrap().push(Taken { n, begun, done: BootInstant::now() });
             }
             pause().await;
         }
     }
 }
 
-/// Starts a pair, does something to the primary's host, and waits until the standby has taken over.
-fn switch(name: &str, fault: impl Fn(&Pair), heal: impl Fn(&Pair)) {
-    let pair = Pair::start();
+/// Starts a pair, does something to the primary's host, waits until the standby has taken over, undoes what was
+/// done, and waits until the old primary follows the new one.
+fn switch(name: &str, stop: Stop, fault: impl Fn(&Pair), heal: impl Fn(&mut Pair)) {
+    let mut pair = Pair::start(stop);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
-    let taken: [Arc<Mutex<Vec<Taken>>>; 2] = Default::default();
-    let probers: Vec<_> = (0..2)
-        .map(|server| {
-            let (taken, is_over) = (Arc::clone(&taken[server]), Arc::clone(&is_over));
-            runtime.spawn(probe(pair.ports[server], taken, is_over))
-        })
-        .collect();
-    let count = |server: usize| taken[server].lock().unwrap().len();
-    until("the primary takes writes", || count(0) > 50);
-    assert_eq!(count(1), 0, "the standby takes none");
+    let (taken, acked) = (Log::default(), Log::default());
+    let mut probers = Vec::new();
+    for (server, port) in pair.ports.into_iter().enumerate() {
+        for (table, commit, log) in [("probe", "local", &taken), ("acked", "on", &acked)] {
+            let (log, is_over) = (Arc::clone(&log[server]), Arc::clone(&is_over));
+            probers.push(runtime.spawn(probe(port, table, commit, log, is_over)));
+        }
+    }
+    let count = |log: &Log, server: usize| log[server].lock().unwrap().len();
+    until("the primary takes writes", || count(&taken, 0) > 50 && count(&acked, 0) > 50);
+    assert_eq!(count(&taken, 1), 0, "the standby takes none");
     fault(&pair);
     let at = BootInstant::now();
-    until("the standby has taken over", || count(1) > 50);
-    heal(&pair);
-    std::thread::sleep(Duration::from_millis(1500));
+    until("the standby has taken over", || count(&taken, 1) > 50);
+    let before_heal = count(&taken, 0);
+    heal(&mut pair);
+    // Every acknowledgement of the new primary needs the old one as its standby.
+    until("the old primary follows", || count(&acked, 1) > 50);
+    let rejoined = BootInstant::now();
+    std::thread::sleep(Duration::from_millis(500));
     is_over.store(true, Ordering::Relaxed);
     for prober in probers {
         runtime.block_on(prober).unwrap();
     }
-    let (old, new) = (taken[0].lock().unwrap().clone(), taken[1].lock().unwrap().clone());
+    let of = |log: &Log, server: usize| log[server].lock().unwrap().clone();
+    let (old, new) = (of(&taken, 0), of(&taken, 1));
     let last = old.iter().max_by_key(|taken| taken.done).unwrap();
     let first = new.iter().min_by_key(|taken| taken.begun).unwrap();
     assert!(last.done < first.begun, "two took writes: {last:?} of the old, {first:?} of the new");
+    assert_eq!(old.len(), before_heal, "the old primary has taken writes again");
+    assert_eq!(pair.ask(0, "SELECT pg_is_in_recovery()::int"), Some(vec![1]), "it is a standby");
+    // Nothing that was acknowledged is lost, on either server.
+    let acked: Vec<_> =
+        of(&acked, 0).into_iter().chain(of(&acked, 1)).map(|acked| acked.n).collect();
+    until("both servers have all that was acknowledged", || {
+        let missing = |server| {
+            let rows: std::collections::BTreeSet<_> =
+                pair.ask(server, "SELECT n FROM acked").unwrap_or_default().into_iter().collect();
+            acked.iter().filter(|n| !rows.contains(n)).count()
+        };
+        assert_eq!(missing(1), 0, "an acknowledged row is lost");
+        missing(0) == 0
+    });
     let since = |to: BootInstant| to.saturating_duration_since(at).as_secs_f64();
     println!(
-        "{name}: {} and {} writes; after the fault the last of the old at {:.2} s, the first of the new at {:.2} s",
+        "{name}, stopped by {stop:?}: {} and {} writes, {} acknowledged by both servers, none lost; after the fault \
+         the last of the old at {:.2} s, the first of the new at {:.2} s, the old one follows at {:.2} s",
         old.len(),
         new.len(),
+        acked.len(),
         since(last.done),
         since(first.begun),
+        since(rejoined),
     );
 }
 
+//= SPEC GUARD-19 test
 #[test]
 #[ignore = "needs the programs of a PostgreSQL server"]
 fn the_primarys_host_is_killed() {
-    switch("killed", |pair| pair.cluster.signal(pair.hosts[0], Signal::KILL), |_| ());
+    switch(
+        "killed",
+        Stop::Command,
+        |pair| pair.signal(0, Signal::KILL),
+        |pair| {
+            let _ = pair.cluster.children[pair.hosts[0]].wait();
+            pair.node(0);
+        },
+    );
 }
 
+//= SPEC GUARD-19 test
 #[test]
 #[ignore = "needs the programs of a PostgreSQL server"]
 fn the_primarys_host_is_stopped_and_goes_on() {
-    let signal = |signal| move |pair: &Pair| pair.cluster.signal(pair.hosts[0], signal);
-    switch("stopped", signal(Signal::STOP), signal(Signal::CONT));
+    switch(
+        "stopped",
+        Stop::Sql,
+        |pair| pair.signal(0, Signal::STOP),
+        |pair| pair.signal(0, Signal::CONT),
+    );
 }
 
 #[test]
@@ -248,6 +377,7 @@ fn the_primarys_host_is_stopped_and_goes_on() {
 fn the_primarys_host_is_cut_off_and_comes_back() {
     switch(
         "cut off",
+        Stop::Kill,
         |pair| pair.cluster.control("a", r#"{"op":"cut","nodes":["b","s"]}"#),
         |pair| pair.cluster.control("a", r#"{"op":"heal"}"#),
     );
@@ -255,17 +385,23 @@ fn the_primarys_host_is_cut_off_and_comes_back() {
 
 /// One server that takes writes, outside of any lease.
 fn alone() -> Pair {
+    use std::io::Write as _;
     let cluster = Cluster::new();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let pair = Pair { cluster, ports: [port, 0], hosts: [0, 0] };
+    let pair = Pair { cluster, ports: [port, 0], hosts: [usize::MAX; 2] };
     let directory = pair.cluster.directory.path();
     std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).unwrap();
     if let Some((user, group)) = user() {
         chown(directory, Some(user), Some(group)).unwrap();
     }
-    pair.run("initdb", &["-D", "a", "-A", "trust", "-U", "postgres", "--no-sync"]);
-    pair.configure("a", port);
-    pair.run("pg_ctl", &["-D", "a", "-l", "a.log", "-w", "start"]);
+    // With checksums a server can be rewound.
+    pair.run("initdb", &["-D", "a", "-A", "trust", "-U", "postgres", "-k", "--no-sync"]);
+    let mut file =
+        std::fs::OpenOptions::new().append(true).open(directory.join("a/postgresql.conf")).unwrap();
+    writeln!(file, "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''").unwrap();
+    // What is shown is who takes writes, and what both servers have; not whether a disk keeps it.
+    writeln!(file, "fsync = off\nwal_keep_size = 64").unwrap();
+    pair.run("pg_ctl", &["-D", "a", "-o", &format!("-p {port}"), "-l", "a.log", "-w", "start"]);
     pair
 }
 

@@ -10,16 +10,15 @@ use clap::Args;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::warden::{KILL_TAKES, code_of};
 use super::watchdog::{Watchdog, WatchdogMode};
 use crate::clock::BootInstant;
 use crate::config::{Config, Lease, Role};
-use crate::lease::msg::Msg;
 use crate::lease::record::Epoch;
 use crate::node::control::Control;
-use crate::node::{Guard, HandBack, Node, launch};
+use crate::node::{Guard, Node, launch};
 
 /// The arguments of `tenure lease exec`.
 #[derive(Debug, Args)]
@@ -109,6 +108,8 @@ struct Work {
     watchdog: Option<Watchdog>,
     /// Who waits for its end.
     stopping: Vec<oneshot::Sender<()>>,
+    /// Since when.
+    asked: Option<BootInstant>,
 }
 
 impl Work {
@@ -134,7 +135,7 @@ impl Work {
             .spawn()
             .map_err(|error| format!("the command's warden does not start ({error})"))?;
         let stdin = warden.stdin.take();
-        Ok(Self { epoch, warden, stdin, until, watchdog, stopping: Vec::new() })
+        Ok(Self { epoch, warden, stdin, until, watchdog, stopping: Vec::new(), asked: None })
     }
 
     async fn say(&mut self, line: String) {
@@ -170,22 +171,15 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
         return Err(format!("hook is {:?}: to end a command takes more", lease.timing.hook));
     }
     let mut spec = launch::spec(config, &args.id).map_err(|error| text(&error))?;
-    let (ask_to_stop, mut stops) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
     let index = lease.index;
-    spec.hooks = Box::new(move |of: u16, msg: &Msg| match msg {
-        Msg::Stopped { .. } if of == index => {
-            let (done, is_done) = oneshot::channel();
-            let _ = ask_to_stop.send(done);
-            HandBack::When(Box::pin(async move {
-                if is_done.await.is_err() {
-                    // Nobody knows whether the command has ended.
-                    std::future::pending::<()>().await;
-                }
-            }))
-        }
-        _ => HandBack::Now,
-    });
+    let (hooks, stops) = super::beside::ask([index]);
+    spec.hooks = hooks;
+    let Some((_, mut stops)) = stops.into_iter().next() else { unreachable!("it was asked for") };
     let node = config.node(&args.id).expect("it has a spec");
+    let metrics = match args.http {
+        Some(_) => Some(super::health::count(config, &mut spec, node)?),
+        None => None,
+    };
     let listener = match node.control {
         Some(address) => Some(
             TcpListener::bind(address)
@@ -202,8 +196,8 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
             }
         });
     }
-    if let Some(address) = args.http {
-        super::health::serve(address, config, node, &handle).await?;
+    if let (Some(address), Some(metrics)) = (args.http, metrics) {
+        super::health::serve(address, metrics, config, node, &handle).await?;
     }
     tokio::spawn(super::health::feed_watchdog(Arc::clone(&handle), vec![index]));
     super::health::notify_ready();
@@ -254,6 +248,7 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
             Some(done) = stops.recv() => match &mut work {
                 Some(work) => {
                     work.stopping.push(done);
+                    work.asked.get_or_insert_with(BootInstant::now);
                     work.say("stop\n".to_owned()).await;
                 }
                 None => { let _ = done.send(()); }
@@ -264,6 +259,10 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
                 ended.disarm(status);
                 tracing::info!(lease = lease.name, epoch = ended.epoch, %status, "the command has ended");
                 let by_itself = ended.stopping.is_empty() && guard.permit(Duration::ZERO).is_ok();
+                if let Some(asked) = ended.asked {
+                    let took = BootInstant::now().saturating_duration_since(asked);
+                    super::health::hooks_took(&lease.name, took);
+                }
                 for done in ended.stopping {
                     let _ = done.send(());
                 }

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use crate::config::{Config, Node, Role as NodeRole};
 use crate::http::{LeaseHealth, install_recorder, router};
 use crate::lease::{Member, Role, View};
-use crate::node::{Handle, Published, Runnable, launch};
+use crate::node::{Handle, Published, Runnable, Spec, launch};
 
 type Views = watch::Receiver<Option<Published<View>>>;
 
@@ -23,6 +24,25 @@ fn is_ready(views: &Views) -> bool {
     }
 }
 
+/// Installs the recorder of the metrics, and counts the steps of the node that is to be started.
+///
+/// # Errors
+///
+/// If the process has a recorder already.
+pub(super) fn count(
+    config: &Config,
+    spec: &mut Spec<Member>,
+    node: &Node,
+) -> Result<PrometheusHandle, String> {
+    let metrics = install_recorder()?;
+    if node.role == NodeRole::Host {
+        let leases = launch::leases_of(config, node);
+        let names = leases.map(|lease| (lease.index, lease.name.clone())).collect();
+        super::meter::count_steps(spec, names);
+    }
+    Ok(metrics)
+}
+
 /// Serves health and metrics of a node until it ends.
 ///
 /// # Errors
@@ -30,6 +50,7 @@ fn is_ready(views: &Views) -> bool {
 /// If the address cannot be bound.
 pub(super) async fn serve(
     address: SocketAddr,
+    metrics: PrometheusHandle,
     config: &Config,
     node: &Node,
     handle: &Arc<Handle<Member>>,
@@ -37,7 +58,6 @@ pub(super) async fn serve(
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(|error| format!("cannot bind the HTTP address {address} ({error})"))?;
-    let metrics = install_recorder()?;
     let leases = launch::leases_of(config, node)
         .filter_map(|lease| {
             let views = handle.views(lease.index)?;
@@ -82,6 +102,11 @@ async fn count_transitions(lease: String, mut views: Views) {
             return;
         }
     }
+}
+
+/// Counts how long the work of a lease has taken to end.
+pub(super) fn hooks_took(lease: &str, took: std::time::Duration) {
+    metrics::histogram!("hook_seconds", "lease" => lease.to_owned()).record(took.as_secs_f64());
 }
 
 /// Tells the service manager that the node is ready, if it asked to be told.

@@ -10,13 +10,17 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, ConfigErrors};
 
+mod beside;
 pub mod check;
 pub mod config;
 pub mod demo;
 pub mod demo_irc;
 pub mod exec;
 mod health;
+pub mod keeper;
+mod kill;
 pub mod lease;
+mod meter;
 pub mod node;
 mod node_region;
 pub mod paint;
@@ -74,6 +78,9 @@ pub enum Command {
     /// Check the traces that nodes have written, or export them.
     #[command(subcommand)]
     Trace(trace::TraceCommand),
+    /// Keep the work of a term: `tenure node` starts it.
+    #[command(hide = true)]
+    Keeper,
     /// Become a command that dies with its warden: `tenure warden` starts it.
     #[command(hide = true)]
     Ward(warden::WardArgs),
@@ -90,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Dlq(command) => runbook::run_dlq(&command),
+        Command::Keeper => keeper::run(),
         Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
         Command::Peering(command) => peering::run(&command),

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use super::beside::Beside;
 use crate::config::{Config, Lease};
 use crate::lease::msg::Msg;
 use crate::lease::record::NodeId;
@@ -28,6 +29,8 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 #[command(after_help = "When the node is ready, one line on standard output says so:\n\
     ready node=a address=127.0.0.1:7101 control=127.0.0.1:7201 incarnation=3\n\n\
+    What a lease protects outside of tenure is told in [[work]] of the cluster file: a command that begins it, hooks \
+    that end it within S, and a kill switch. They run in a process of their own, also if this one is killed or stopped.\n\n\
     SIGTERM and SIGINT end the work of each lease that is held, release it, and then end the node (a control \
     plane answers the calls that it has taken, an IRC server reports what it works on); \
     a second one ends it at once. Under systemd it says when it is ready (Type=notify), and feeds the watchdog \
@@ -111,6 +114,15 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
         record_into(&mut spec, trace.clone());
     }
     let node = config.node(&args.id).expect("it has a spec").clone();
+    let metrics = match args.http {
+        Some(_) => Some(super::health::count(&config, &mut spec, &node)?),
+        None => None,
+    };
+    let works: Vec<_> = launch::leases_of(&config, &node)
+        .filter_map(|lease| Some((lease.clone(), config.work(node.id, lease.index)?.clone())))
+        .collect();
+    let (hooks, stops) = super::beside::ask(works.iter().map(|(lease, _)| lease.index));
+    spec.hooks = hooks;
     let listener = match node.control {
         Some(control) => Some(TcpListener::bind(control).map_err(|error| {
             format!("cannot bind the control address {control} ({error}): stop what has it, or choose another port")
@@ -120,7 +132,21 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
     if spec.actors.is_empty() {
         tracing::warn!(node = node.name, "this node has no part in any lease");
     }
+    // A host starts read-only, whatever its last life has left behind.
+    for (lease, work) in &works {
+        tokio::select! {
+            stopped = super::beside::stop_what_runs(work, lease) => stopped?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
     let handle = Arc::new(Node::start(spec).map_err(|error| text(&error))?);
+    let mut beside = tokio::task::JoinSet::new();
+    for ((lease, work), (_, stops)) in works.into_iter().zip(stops) {
+        let (config, handle) = (Arc::clone(&config), Arc::clone(&handle));
+        let me = node.id;
+        beside.spawn(Beside { config, me, lease, work, handle, stops }.run());
+    }
     let names: Arc<Vec<_>> = Arc::new(config.nodes.iter().map(|node| node.name.clone()).collect());
     for lease in launch::leases_of(&config, &node) {
         if let Some(views) = handle.views(lease.index) {
@@ -137,14 +163,20 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
         });
     }
     let index = launch::leases_of(&config, &node).map(|lease| lease.index).collect();
-    if let Some(address) = args.http {
-        super::health::serve(address, &config, &node, &handle).await?;
+    if let (Some(address), Some(metrics)) = (args.http, metrics) {
+        super::health::serve(address, metrics, &config, &node, &handle).await?;
     }
     tokio::spawn(super::health::feed_watchdog(Arc::clone(&handle), index));
     say_ready(args, &handle, node.control);
     super::health::notify_ready();
     tokio::select! {
         exit = handle.ended() => return result_of(exit),
+        // It ends only with the node, or because it cannot go on: then nobody may lead here.
+        Some(ended) = beside.join_next() => return match ended {
+            Ok(Ok(())) => result_of(handle.ended().await),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(error.to_string()),
+        },
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -75,8 +75,10 @@ pub fn become_command(args: &WardArgs) -> ExitCode {
 }
 
 /// What the node says.
-enum Said {
+pub(super) enum Said {
+    /// The term lasts until then.
     Until(BootInstant),
+    /// The term ends now.
     Stop,
 }
 
@@ -107,7 +109,8 @@ fn hear(line: &str) -> Option<Said> {
     }
 }
 
-fn listen() -> mpsc::UnboundedReceiver<Said> {
+/// Hears what the node says on standard input. Its end means that the node is gone: the term ends.
+pub(super) fn listen() -> mpsc::UnboundedReceiver<Said> {
     let (sender, receiver) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {

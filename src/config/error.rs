@@ -346,6 +346,14 @@ pub enum ConfigError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// What a host does beside the election cannot be done, or not ended in time.
+    #[error("{place}: {error}")]
+    Work {
+        /// Which host and lease.
+        place: Place,
+        /// What is wrong with it.
+        error: WorkError,
+    },
 }
 
 /// A place in a cluster file.
@@ -359,6 +367,8 @@ pub enum Place {
     Lease(String),
     /// A region, by name.
     Region(String),
+    /// The work of a node under a lease, by their names.
+    Work(String, String),
 }
 
 impl fmt::Display for Place {
@@ -368,6 +378,7 @@ impl fmt::Display for Place {
             Self::Node(name) => write!(f, "node {name:?}"),
             Self::Lease(name) => write!(f, "lease {name:?}"),
             Self::Region(name) => write!(f, "region {name:?}"),
+            Self::Work(node, lease) => write!(f, "work of {node:?} under {lease:?}"),
         }
     }
 }

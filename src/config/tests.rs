@@ -377,3 +377,80 @@ fn all_problems_are_reported_at_once() {
     let problems = problems(&text);
     assert_eq!(problems.len(), 5, "{problems:#?}");
 }
+
+/// A file whose second host has this work.
+fn with_work(work: &str) -> Result<Config, ConfigErrors> {
+    let node = |name: &str, port: u16, role: &str| {
+        format!(
+            "[[node]]\nname = \"{name}\"\nzone = \"z-{name}\"\naddress = \"127.0.0.1:{port}\"\n\
+             storage = \"{name}.redb\"\nroles = [\"{role}\"]\n"
+        )
+    };
+    let nodes = [node("a", 7101, "host"), node("b", 7102, "host"), node("s", 7103, "store")];
+    Config::parse_in(
+        &format!(
+            "cluster = \"c\"\ninsecure = true\n[timing]\nhook = \"1s\"\n{}\
+             [[lease]]\nname = \"l\"\nhosts = [\"a\", \"b\"]\nstore = \"s\"\n\
+             [[work]]\nnode = \"b\"\nlease = \"l\"\n{work}",
+            nodes.concat()
+        ),
+        Path::new("dir"),
+    )
+}
+
+#[test]
+fn work_is_read_with_its_hooks_in_order() {
+    let config = with_work(
+        "lead = [\"up\", \"now\"]\nkill = \"b.pid\"\n\
+         [[work.stop]]\ncommand = [\"down\"]\nworst = \"600ms\"\n\
+         [[work.stop]]\nkill = \"/run/x.pid\"\nworst = \"350ms\"\n",
+    )
+    .unwrap();
+    assert_eq!(config.work(NodeId(0), 0), None);
+    let work = config.work(NodeId(1), 0).unwrap();
+    assert_eq!(work.lead, Some(vec!["up".to_owned(), "now".to_owned()]));
+    assert_eq!(work.kill, Some("dir/b.pid".into()));
+    let stop = |how, millis| StopHook { how, worst: Duration::from_millis(millis) };
+    let command = How::Command(vec!["down".to_owned()]);
+    assert_eq!(work.stop, [stop(command, 600), stop(How::Kill("/run/x.pid".into()), 350)]);
+}
+
+//= SPEC GUARD-14 test
+#[test]
+fn work_that_cannot_be_ended_in_time_is_refused() {
+    let long = "[[work.stop]]\ncommand = [\"x\"]\nworst = \"951ms\"\n";
+    for (work, said) in [
+        (long, "the hooks take up to 951ms and the kill switch 50ms, but S is 1s"),
+        ("lead = [\"x\"]\n", "nothing ends it"),
+        ("kill = \"x\"\nlead = []\n", "lead is empty"),
+        ("[[work.stop]]\nworst = \"1ms\"\n", "0 of command, postgres, mysql and kill"),
+        ("[[work.stop]]\nworst = \"1ms\"\nkill = \"x\"\ncommand = [\"x\"]\n", "2 of command"),
+        (
+            "[[work.stop]]\nworst = \"1ms\"\nmysql = \"x\"\nmode = \"x\"\n",
+            "use READ_ONLY, OFFLINE_MODE",
+        ),
+        (
+            "[[work.stop]]\nworst = \"1ms\"\npostgres = \"x\"\nmode = \"OFFLINE_MODE\"\n",
+            "OFFLINE_MODE is for mysql alone",
+        ),
+        ("[[work.stop]]\nworst = \"1\"\nkill = \"x\"\n", "worst: "),
+        (
+            "kill = \"x\"\n[[work]]\nnode = \"b\"\nlease = \"l\"\nkill = \"x\"\n",
+            "make one of the two",
+        ),
+        ("kill = \"x\"\n[[work]]\nnode = \"s\"\nlease = \"l\"\nkill = \"x\"\n", "\"s\" is no host"),
+        ("kill = \"x\"\n[[work]]\nnode = \"x\"\nlease = \"l\"\nkill = \"x\"\n", "\"x\" is no host"),
+        (
+            "kill = \"x\"\n[[work]]\nnode = \"b\"\nlease = \"m\"\nkill = \"x\"\n",
+            "no lease of that name",
+        ),
+    ] {
+        let errors = with_work(work).unwrap_err().to_string();
+        assert!(errors.contains(said), "{work}\n{errors}");
+    }
+    #[cfg(not(feature = "mysql"))]
+    {
+        let errors = with_work("[[work.stop]]\nworst = \"1ms\"\nmysql = \"x\"\n").unwrap_err();
+        assert!(errors.to_string().contains("--features mysql"), "{errors}");
+    }
+}

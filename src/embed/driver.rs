@@ -41,6 +41,8 @@ use crate::step::{Effect, Input, Machine as _, step};
 pub(super) enum Command {
     /// The store or another host says something.
     Deliver(NodeId, Msg),
+    /// The store does not know what has become of a write.
+    Unknown(u64),
     /// End this term and free the record.
     StepDown { epoch: Epoch, done: oneshot::Sender<()> },
     /// End this term for another host.
@@ -180,6 +182,11 @@ impl<S: LeaseStore> Driver<S> {
             Command::Deliver(src, msg) => {
                 self.count_answer(&msg);
                 self.take_step(Input::Deliver { src: src.into(), msg }, now);
+            }
+            Command::Unknown(request) => {
+                if self.sent.remove(&request).is_some() {
+                    self.parts.stats.renew_failure("ambiguous");
+                }
             }
             Command::StepDown { epoch, done } => {
                 self.releases.push((epoch, done));
@@ -387,7 +394,7 @@ impl<S: LeaseStore> Driver<S> {
             {
                 self.note_sent(nonce.n, now);
                 let (store, lease) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.lease));
-                let stats = Arc::clone(&self.parts.stats);
+                let commands = self.parts.commands.clone();
                 self.ask(async move {
                     let record = Record { version: version.checked_add(1)?, nonce, claim };
                     match store.cas(&lease, version, record.clone()).await {
@@ -398,7 +405,7 @@ impl<S: LeaseStore> Driver<S> {
                         }
                         // The protocol asks again, and finds its own write if it has landed (L-19, L-21).
                         CasOutcome::Unknown => {
-                            stats.renew_failure("ambiguous");
+                            tell(&commands, Command::Unknown(nonce.n));
                             None
                         }
                     }
@@ -479,11 +486,13 @@ impl<S: LeaseStore> Driver<S> {
         }
     }
 
+    /// One write is under way at a time: what has not been answered by now is given up.
     fn note_sent(&mut self, request: u64, now: BootInstant) {
-        self.sent.insert(request, now);
-        while self.sent.len() > 64 {
-            self.sent.pop_first();
+        for _ in 0..self.sent.len() {
+            self.parts.stats.renew_failure("timeout");
         }
+        self.sent.clear();
+        self.sent.insert(request, now);
     }
 
     fn count_answer(&mut self, msg: &Msg) {
@@ -495,8 +504,9 @@ impl<S: LeaseStore> Driver<S> {
                 }
             }
             Msg::Conflict { nonce, .. } => {
-                self.sent.remove(&nonce.n);
-                self.parts.stats.renew_failure("conflict");
+                if self.sent.remove(&nonce.n).is_some() {
+                    self.parts.stats.renew_failure("conflict");
+                }
             }
             _ => {}
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::process::Stdio;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub type HookFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 ///
 /// The token of the term has been cancelled and its guard revoked before any hook begins.
 pub struct Hook {
-    pub(super) name: String,
+    pub(crate) name: String,
     pub(super) worst: Duration,
     run: Arc<dyn Fn(Epoch) -> HookFuture + Send + Sync>,
 }
@@ -70,7 +71,7 @@ impl Hook {
         })
     }
 
-    pub(super) fn begin(&self, epoch: Epoch) -> HookFuture {
+    pub(crate) fn begin(&self, epoch: Epoch) -> HookFuture {
         (self.run)(epoch)
     }
 }
@@ -101,5 +102,50 @@ impl KillSwitch {
             Self::Abort => std::process::abort(),
             Self::Call(kill) => kill(epoch),
         }
+    }
+}
+
+/// What becomes of a server at the end of a term, under MySQL's names. What each does is in
+/// `embed::mysql`; of PostgreSQL only the first can be had by SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopMode {
+    /// `READ_ONLY`.
+    ReadOnly,
+    /// `OFFLINE_MODE`.
+    OfflineMode,
+    /// `ABORT_SERVER`.
+    AbortServer,
+}
+
+impl StopMode {
+    /// MySQL's name for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "READ_ONLY",
+            Self::OfflineMode => "OFFLINE_MODE",
+            Self::AbortServer => "ABORT_SERVER",
+        }
+    }
+}
+
+impl fmt::Display for StopMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// It is none of the three names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no mode: use READ_ONLY, OFFLINE_MODE or ABORT_SERVER")]
+pub struct StopModeError(String);
+
+impl FromStr for StopMode {
+    type Err = StopModeError;
+
+    fn from_str(name: &str) -> Result<Self, StopModeError> {
+        let all = [Self::ReadOnly, Self::OfflineMode, Self::AbortServer];
+        all.into_iter()
+            .find(|mode| mode.name() == name)
+            .ok_or_else(|| StopModeError(name.to_owned()))
     }
 }

@@ -47,6 +47,8 @@
 
 mod driver;
 mod hook;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod sentry;
@@ -76,7 +78,7 @@ use crate::lease::timing::{Checked, Timing};
 use crate::node::Guard;
 use crate::node::clock::BootClock;
 
-pub use hook::{Hook, HookFuture, KillSwitch};
+pub use hook::{Hook, HookFuture, KillSwitch, StopMode, StopModeError};
 pub use store::{CasOutcome, LeaseStore, MemoryStore, StoreError};
 pub use term::{HandOverError, LeaderView, Leadership};
 

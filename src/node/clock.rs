@@ -40,6 +40,66 @@ impl Clock for BootClock {
     }
 }
 
+/// Measures how much faster the kernel makes the clocks of this machine run than their oscillator.
+///
+/// `CLOCK_BOOTTIME` has the rate of `CLOCK_MONOTONIC` while the machine is awake: that of the oscillator, which
+/// `CLOCK_MONOTONIC_RAW` shows, and what time synchronisation adds to it. The difference of the two is what is
+/// measured, over the last one to two minutes.
+///
+/// *It is no bound on ρ.* The oscillator's own error is not seen, so a rate of 0 proves nothing about a clock that
+/// nobody steers. A rate beyond ρ is a sign that the synchronisation corrects an error as large, of the
+/// oscillator or of itself. How far the clocks of two nodes are apart is found from their traces.
+#[derive(Clone, Copy, Debug)]
+pub struct SteeringMeter {
+    from: (i128, i128),
+    next: (i128, i128),
+}
+
+/// The shortest time that is measured over, in nanoseconds: the two clocks are read some 100 ns apart, so the
+/// error is below 1 ppm.
+const STEERING_MIN: i128 = 1_000_000_000;
+/// How long a reading counts at least, once there are so many.
+const STEERING_SPAN: i128 = 60 * STEERING_MIN;
+
+impl Default for SteeringMeter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SteeringMeter {
+    /// Begins now.
+    pub fn new() -> Self {
+        let now = Self::read();
+        Self { from: now, next: now }
+    }
+
+    /// The rate, as a fraction: 1e-6 is 1 ppm faster. None before a second has passed.
+    pub fn rate(&mut self) -> Option<f64> {
+        let now = Self::read();
+        if now.1 - self.next.1 >= STEERING_SPAN {
+            (self.from, self.next) = (self.next, now);
+        }
+        let (steered, raw) = (now.0 - self.from.0, now.1 - self.from.1);
+        (raw >= STEERING_MIN).then(|| (steered - raw) as f64 / raw as f64)
+    }
+
+    /// Both clocks, at one time: of a few readings the one that took the shortest.
+    fn read() -> (i128, i128) {
+        let nanos = |id| {
+            let now = rustix::time::clock_gettime(id);
+            i128::from(now.tv_sec) * i128::from(NANOS_PER_SEC) + i128::from(now.tv_nsec)
+        };
+        let readings = (0..8).map(|_| {
+            let before = nanos(ClockId::Monotonic);
+            let raw = nanos(ClockId::MonotonicRaw);
+            let after = nanos(ClockId::Monotonic);
+            (after - before, ((before + after) / 2, raw))
+        });
+        readings.min().map_or((0, 0), |(_, reading)| reading)
+    }
+}
+
 /// Wakes a task at a [`BootInstant`], also when the machine slept through it.
 #[derive(Debug)]
 pub struct WakeUp {
@@ -133,6 +193,22 @@ mod tests {
         let first = BootInstant::now();
         std::thread::sleep(Duration::from_millis(2));
         assert!(BootInstant::now() >= first.saturating_add(Duration::from_millis(2)));
+    }
+
+    #[test]
+    fn the_steering_is_within_what_a_kernel_can_do() {
+        let mut meter = SteeringMeter::new();
+        assert_eq!(meter.rate(), None, "nothing is known yet");
+        std::thread::sleep(Duration::from_millis(1100));
+        // adjtimex(2): 500 ppm by frequency, 500 by slewing, and a tick that is at most a tenth off.
+        let rate = meter.rate().expect("a second has passed");
+        assert!(rate.abs() < 0.11, "{rate}");
+        // One that is told a clock which runs faster by 300 ppm says so.
+        let (steered, raw) = SteeringMeter::read();
+        let span = 100 * STEERING_MIN;
+        let from = (steered - span - span * 300 / 1_000_000, raw - span);
+        let rate = SteeringMeter { from, next: (steered, raw) }.rate().unwrap();
+        assert!((rate - 300e-6).abs() < 1e-6, "{rate}");
     }
 
     /// A machine that never slept cannot tell the clocks apart by their readings, so this asks the
