@@ -30,6 +30,8 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// Go on after a violation: to see every violation there is, and to count all states.
     pub past_violations: bool,
+    /// Stop as soon as there is a discovery of each property.
+    pub until_found: bool,
 }
 
 /// Why the search ended.
@@ -52,6 +54,8 @@ pub enum Reason {
     Depth,
     /// The time.
     Time,
+    /// Every property has its discovery, and the search was to stop there.
+    Found,
 }
 
 /// What the search has found.
@@ -152,6 +156,7 @@ where
 
     // Looks at a state when it is first seen, so that what is found is at the least depth.
     let mut inspect = |state: &M::State, print: u64| {
+        let mut open = false;
         for property in &properties {
             if found.contains_key(property.name) {
                 continue;
@@ -160,9 +165,11 @@ where
             if holds == (property.expectation == Expectation::Sometimes) {
                 found.insert(property.name, print);
                 violated |= property.expectation == Expectation::Always;
+            } else {
+                open = true;
             }
         }
-        violated
+        (violated && !limits.past_violations) || (limits.until_found && !open)
     };
 
     let mut frontier = Vec::new();
@@ -174,7 +181,7 @@ where
         generated += 1;
         let print = fingerprint(&state);
         if known.insert(print, print).is_none() {
-            stop |= inspect(&state, print) && !limits.past_violations;
+            stop |= inspect(&state, print);
             frontier.push(state);
         }
     }
@@ -199,7 +206,7 @@ where
                 let print = fingerprint(&successor);
                 if let std::collections::hash_map::Entry::Vacant(entry) = known.entry(print) {
                     entry.insert(parent);
-                    if inspect(&successor, print) && !limits.past_violations {
+                    if inspect(&successor, print) {
                         stop = true;
                         depth += 1;
                         break 'search;
@@ -232,6 +239,8 @@ where
         End::Violated
     } else if let Some(reason) = incomplete {
         End::Incomplete(reason)
+    } else if stop {
+        End::Incomplete(Reason::Found)
     } else {
         End::Complete
     };
