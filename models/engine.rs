@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use foldhash::quality::FixedState;
@@ -56,6 +57,8 @@ pub enum Reason {
     Time,
     /// Every property has its discovery, and the search was to stop there.
     Found,
+    /// Nobody wants to know any more.
+    Stopped,
 }
 
 /// What the search has found.
@@ -132,6 +135,27 @@ pub fn fingerprint(state: &impl Hash) -> u64 {
 ///
 /// If a property is an `eventually`: this engine has none, and would have to pretend.
 pub fn explore<M>(model: &M, limits: Limits, mut on_progress: impl FnMut(Progress)) -> Report<M>
+where
+    M: Model,
+    M::State: Clone + Hash,
+    M::Action: Clone,
+{
+    explore_while(model, limits, |progress| {
+        on_progress(progress);
+        ControlFlow::Continue(())
+    })
+}
+
+/// The same, until `on_progress` breaks it off.
+///
+/// # Panics
+///
+/// As [`explore`].
+pub fn explore_while<M>(
+    model: &M,
+    limits: Limits,
+    mut on_progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Report<M>
 where
     M: Model,
     M::State: Clone + Hash,
@@ -217,7 +241,11 @@ where
             expanded += 1;
             if expanded.is_multiple_of(1024) {
                 let unique = known.len() as u64;
-                on_progress(Progress { unique, generated, depth, frontier: next.len() as u64 });
+                let frontier = next.len() as u64;
+                if on_progress(Progress { unique, generated, depth, frontier }).is_break() {
+                    incomplete = Some(Reason::Stopped);
+                    break 'search;
+                }
                 if limits.states.is_some_and(|limit| unique >= limit) {
                     incomplete = Some(Reason::States);
                     break 'search;

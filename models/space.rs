@@ -7,7 +7,9 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stateright::actor::Id;
@@ -103,8 +105,8 @@ pub struct Found {
     pub generated: u64,
     /// The depth of the deepest.
     pub depth: u32,
-    /// Nanoseconds.
-    pub elapsed: std::time::Duration,
+    /// How long it took.
+    pub elapsed: Duration,
     /// For each property that has one, the shortest way to its discovery, as numbers of actions.
     pub paths: BTreeMap<&'static str, Vec<u32>>,
     /// The properties that are violated.
@@ -134,8 +136,14 @@ pub trait Space: Send + Sync {
     /// What the node sends that handles this action.
     fn sends(&self, place: &Place, index: usize) -> Vec<Sending>;
 
+    /// The messages under way: who has sent each, and what.
+    fn under_way(&self, place: &Place) -> Vec<(u16, Sending)>;
+
     /// Whether the message of this action is still under way after it.
     fn is_kept(&self, place: &Place, index: usize, after: &Place) -> bool;
+
+    /// Whether two states are one.
+    fn is_same(&self, one: &Place, other: &Place) -> bool;
 
     /// What it looks like.
     fn picture(&self, place: &Place) -> Picture;
@@ -149,7 +157,7 @@ pub trait Space: Send + Sync {
         &self,
         goal: Option<&str>,
         limits: Limits,
-        on_progress: &mut dyn FnMut(Progress),
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Found;
 }
 
@@ -410,6 +418,16 @@ where
         effects.into_iter().filter_map(sending).collect()
     }
 
+    fn under_way(&self, place: &Place) -> Vec<(u16, Sending)> {
+        let flights = self.state(place).network.iter();
+        flights
+            .map(|flight| {
+                let (msg, full) = (A::brief(&flight.msg), format!("{:?}", flight.msg));
+                (flight.src, Sending { dst: flight.dst, msg, full })
+            })
+            .collect()
+    }
+
     fn is_kept(&self, place: &Place, index: usize, after: &Place) -> bool {
         let state = self.state(place);
         match self.action(place, index) {
@@ -422,6 +440,10 @@ where
             }
             _ => true,
         }
+    }
+
+    fn is_same(&self, one: &Place, other: &Place) -> bool {
+        self.state(one) == self.state(other)
     }
 
     fn picture(&self, place: &Place) -> Picture {
@@ -452,7 +474,7 @@ where
         &self,
         goal: Option<&str>,
         limits: Limits,
-        on_progress: &mut dyn FnMut(Progress),
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Found {
         let mut world = (self.make)();
         let mut limits = limits;
@@ -460,7 +482,7 @@ where
             world.properties.retain(|property| property.name == goal);
             limits.until_found = true;
         }
-        let report = engine::explore(&world, limits, on_progress);
+        let report = engine::explore_while(&world, limits, on_progress);
         let paths = report.discoveries.iter().map(|(&name, path)| {
             let goals = path.steps.iter().map(|(_, state)| state);
             let steps = raw_path(&world, &self.raw, goals);

@@ -15,6 +15,8 @@ pub mod config;
 pub mod demo;
 pub mod demo_irc;
 pub mod exec;
+#[cfg(feature = "explorer")]
+pub mod explore;
 mod health;
 pub mod lease;
 pub mod node;
@@ -44,6 +46,9 @@ pub enum Command {
     Config(config::ConfigCommand),
     /// Show a cluster in this process: failover, partition, suspension, hand-over.
     Demo(demo::DemoArgs),
+    /// Show models, counterexamples and traces in a browser.
+    #[cfg(feature = "explorer")]
+    Explore(explore::ExploreArgs),
     /// Show and operate a lease.
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
@@ -69,6 +74,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run_check(&args),
         Command::Config(command) => config::run(&command),
         Command::Demo(args) => demo::run(&args),
+        #[cfg(feature = "explorer")]
+        Command::Explore(args) => explore::run(&args),
         Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
         Command::Sim(command) => sim::run(&command),
