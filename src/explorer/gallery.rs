@@ -114,14 +114,12 @@ fn told_at_flag(id: &str) -> AtFlag {
     for line in lines {
         if let Some(words) = line.strip_prefix("///") {
             told.push(words.trim());
-        } else if let Some(flag) = line.strip_prefix("const ") {
-            if flag.starts_with(&name) {
-                break;
-            }
-            told.clear();
-        } else {
-            told.clear();
+            continue;
         }
+        if line.strip_prefix("const ").is_some_and(|flag| flag.starts_with(&name)) {
+            break;
+        }
+        told.clear();
     }
     let all = told.join("\n");
     let mut paragraphs = all.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
@@ -145,7 +143,7 @@ fn told_in_spec(id: &str) -> Option<String> {
 }
 
 fn sentence(text: &str) -> String {
-    let text = text.trim().trim_end_matches(['.', ',']).replace('*', "").replace('`', "");
+    let text = text.trim().trim_end_matches(['.', ',']).replace(['*', '`'], "");
     if text.is_empty() { text } else { format!("{text}.") }
 }
 

@@ -16,7 +16,8 @@ use super::api::{self, ApiError};
 use super::models::Models;
 use super::story::Story;
 
-/// The page, as it was built into the program. Nothing is ever read from the working directory.
+/// The page, as it was built into the program. Nothing is ever read from the working directory; a debug build reads
+/// `web/dist` of the sources that it was made from, so that a change of the page needs no build of the program.
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
 pub(super) struct Assets;

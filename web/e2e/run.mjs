@@ -4,13 +4,13 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import axe from 'axe-core'
 import { chromium } from 'playwright-core'
 
 const root = new URL('../..', import.meta.url).pathname
-const tenure = process.env.TENURE ?? join(root, 'target/debug/tenure')
+const tenure = resolve(process.env.TENURE ?? join(root, 'target/debug/tenure'))
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium'
 const pictures = process.env.SCREENSHOTS ? join(root, 'docs/screenshots') : null
 const work = mkdtempSync(join(tmpdir(), 'tenure-e2e-'))
