@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
-use stateright::Model;
 
 use super::engine::{self, End, Limits, Progress};
 use super::lease::{LeaseState, LeaseWorld};
 use super::registry::{Counts, Expected, Row, TIME_MAX};
+use super::space::{RawStep, raw_path};
 use super::world::{Action, Event, Observer, Subject, World};
 
 /// What came of a row.
@@ -174,9 +174,7 @@ where
     TraceStep { at, event, line, nodes }
 }
 
-/// Tells a path through canonical states as a run of the raw world: with the names, epochs and nonces
-/// that the hosts themselves would see. At each step some raw action leads to a state whose canonical
-/// form is the next one on the path; that there is one is what makes the form a bisimulation.
+/// Tells a path through canonical states as a run of the raw world ([`raw_path`]).
 ///
 /// # Panics
 ///
@@ -184,43 +182,15 @@ where
 pub fn tell<'a>(world: &LeaseWorld, path: impl Iterator<Item = &'a LeaseState>) -> Vec<TraceStep> {
     let mut raw_world = world_like(world);
     raw_world.canonical = false;
-    let mut raw = raw_world.init_states().swap_remove(0);
     let mut at = 0;
-    let mut steps = Vec::new();
-    let canonical = |raw: &LeaseState| {
-        let mut state = raw.clone();
-        world.observer.canonical(world, &mut state);
-        state
-    };
-    for goal in path {
-        let (action, next) = loop {
-            let here = canonical(&raw);
-            let mut actions = Vec::new();
-            raw_world.actions(&raw, &mut actions);
-            let mut successors = actions
-                .into_iter()
-                .filter_map(|action| Some((action, raw_world.next_state(&raw, action)?)))
-                .map(|(action, next)| (canonical(&next), action, next))
-                .collect::<Vec<_>>();
-            if let Some(found) = successors.iter().position(|(form, ..)| form == goal) {
-                let (_, action, next) = successors.swap_remove(found);
-                break (action, next);
-            }
-            // In the raw world a dead message is still under way, and on a timely network it is urgent:
-            // its arrival changes nothing, and is not worth telling.
-            let (_, _, next) = successors
-                .into_iter()
-                .find(|(form, action, next)| {
-                    matches!(action, Action::Deliver(_)) && *form == here && *next != raw
-                })
-                .expect("every step of the canonical world is one of the raw world");
-            raw = next;
-        };
-        at += u64::from(action == Action::Elapse);
-        steps.push(trace_step(at, &raw_world.event(&raw, action), &next.nodes));
-        raw = next;
-    }
+    // The arrival of a dead message changes nothing, and is not worth telling.
+    let steps = raw_path(world, &raw_world, path).into_iter().filter(|step| step.is_step);
     steps
+        .map(|RawStep { action, before, after, .. }| {
+            at += u64::from(action == Action::Elapse);
+            trace_step(at, &raw_world.event(&before, action), &after.nodes)
+        })
+        .collect()
 }
 
 fn world_like(world: &LeaseWorld) -> LeaseWorld {

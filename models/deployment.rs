@@ -21,6 +21,7 @@ use super::lease::properties::{
 };
 use super::lease::{Cluster, Keeps, LeaseWorld};
 use super::registry::{Entry, Expected};
+use super::space::space;
 use super::world::{Faults, Network, earliest_ticks, latest_ticks};
 use crate::lease::safeguards::Safeguards;
 use crate::lease::timing::{Checked, Timing};
@@ -63,7 +64,8 @@ pub fn entry(lease: &str, timing: &Checked) -> Result<Entry, TooFine> {
         )
     };
     let explore = Box::new(explore);
-    Ok(Entry { name, about, expected: Expected::Holds, quick: false, explore })
+    let space = Box::new(move || space(move || cluster(numbers, tick).world(properties())));
+    Ok(Entry { name, about, expected: Expected::Holds, quick: false, explore, space, mended: None })
 }
 
 /// The longest tick at which the longest hold and hook, in whole ticks, are shorter than the shortest watch.

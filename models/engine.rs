@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use foldhash::quality::FixedState;
@@ -30,6 +31,8 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// Go on after a violation: to see every violation there is, and to count all states.
     pub past_violations: bool,
+    /// Stop as soon as there is a discovery of each property.
+    pub until_found: bool,
 }
 
 /// Why the search ended.
@@ -52,6 +55,10 @@ pub enum Reason {
     Depth,
     /// The time.
     Time,
+    /// Every property has its discovery, and the search was to stop there.
+    Found,
+    /// Nobody wants to know any more.
+    Stopped,
 }
 
 /// What the search has found.
@@ -133,6 +140,27 @@ where
     M::State: Clone + Hash,
     M::Action: Clone,
 {
+    explore_while(model, limits, |progress| {
+        on_progress(progress);
+        ControlFlow::Continue(())
+    })
+}
+
+/// The same, until `on_progress` breaks it off.
+///
+/// # Panics
+///
+/// As [`explore`].
+pub fn explore_while<M>(
+    model: &M,
+    limits: Limits,
+    mut on_progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Report<M>
+where
+    M: Model,
+    M::State: Clone + Hash,
+    M::Action: Clone,
+{
     let begun = Instant::now();
     let properties = model.properties();
     for property in &properties {
@@ -152,6 +180,7 @@ where
 
     // Looks at a state when it is first seen, so that what is found is at the least depth.
     let mut inspect = |state: &M::State, print: u64| {
+        let mut open = false;
         for property in &properties {
             if found.contains_key(property.name) {
                 continue;
@@ -160,9 +189,11 @@ where
             if holds == (property.expectation == Expectation::Sometimes) {
                 found.insert(property.name, print);
                 violated |= property.expectation == Expectation::Always;
+            } else {
+                open = true;
             }
         }
-        violated
+        (violated && !limits.past_violations) || (limits.until_found && !open)
     };
 
     let mut frontier = Vec::new();
@@ -174,7 +205,7 @@ where
         generated += 1;
         let print = fingerprint(&state);
         if known.insert(print, print).is_none() {
-            stop |= inspect(&state, print) && !limits.past_violations;
+            stop |= inspect(&state, print);
             frontier.push(state);
         }
     }
@@ -199,7 +230,7 @@ where
                 let print = fingerprint(&successor);
                 if let std::collections::hash_map::Entry::Vacant(entry) = known.entry(print) {
                     entry.insert(parent);
-                    if inspect(&successor, print) && !limits.past_violations {
+                    if inspect(&successor, print) {
                         stop = true;
                         depth += 1;
                         break 'search;
@@ -210,7 +241,11 @@ where
             expanded += 1;
             if expanded.is_multiple_of(1024) {
                 let unique = known.len() as u64;
-                on_progress(Progress { unique, generated, depth, frontier: next.len() as u64 });
+                let frontier = next.len() as u64;
+                if on_progress(Progress { unique, generated, depth, frontier }).is_break() {
+                    incomplete = Some(Reason::Stopped);
+                    break 'search;
+                }
                 if limits.states.is_some_and(|limit| unique >= limit) {
                     incomplete = Some(Reason::States);
                     break 'search;
@@ -232,6 +267,8 @@ where
         End::Violated
     } else if let Some(reason) = incomplete {
         End::Incomplete(reason)
+    } else if stop {
+        End::Incomplete(Reason::Found)
     } else {
         End::Complete
     };

@@ -5,6 +5,7 @@
 //! rule and must violate the registered property, at the registered depth: that is how we know that
 //! the rule is needed and that the checker can see what it prevents.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{self, Outcome};
@@ -17,6 +18,7 @@ use super::lease::properties::{
     unique_holder_per_epoch,
 };
 use super::lease::{Cluster, Keeps, Leaderless, LeaseWorld, Outside, Ticks};
+use super::space::{Space, space};
 use super::world::{Budget, Faults, Network};
 use crate::lease::safeguards::Safeguards;
 
@@ -33,6 +35,8 @@ pub struct Row {
     pub quick: bool,
     /// Makes it.
     pub world: fn() -> LeaseWorld,
+    /// A model that leaves out a rule, with that rule: the same schedules must do no harm there.
+    pub mended: Option<fn() -> LeaseWorld>,
 }
 
 /// What must come of a model.
@@ -68,7 +72,14 @@ pub struct Entry {
     pub quick: bool,
     /// Explores it.
     pub explore: Box<Explore>,
+    /// Makes it into something that can be walked by hand.
+    pub space: Box<MakeSpace>,
+    /// The same with the rule that it leaves out.
+    pub mended: Option<Box<MakeSpace>>,
 }
+
+/// Makes a model that can be walked by hand.
+pub type MakeSpace = dyn Fn() -> Arc<dyn Space> + Send + Sync;
 
 /// Explores a row within limits, and says now and then how far it is.
 pub type Explore = dyn Fn(Limits, &mut dyn FnMut(Progress)) -> Outcome + Send + Sync;
@@ -87,6 +98,8 @@ impl From<Row> for Entry {
             about: row.about.clone(),
             expected: row.expected,
             quick: row.quick,
+            space: Box::new(move || space(row.world)),
+            mended: row.mended.map(|world| -> Box<MakeSpace> { Box::new(move || space(world)) }),
             explore: Box::new(move |limits, on_progress| check::run(&row, limits, on_progress)),
         }
     }
@@ -150,6 +163,21 @@ fn ticks(ticks: Ticks) -> Cluster {
         hints: false,
         settled: false,
     }
+}
+
+/// The same with a stop hook of one tick, and the smallest L of whoever keeps these rules.
+fn hooked(safeguards: Safeguards) -> Cluster {
+    let hooked = Ticks {
+        lease: 0,
+        give_up: 2,
+        renew: 1,
+        retry: 1,
+        poll: 1,
+        jitter: 0,
+        hook: 1,
+        clock_error_ppm: 0,
+    };
+    Cluster { timing: hooked.with_smallest_lease(safeguards).timing(), ..base() }
 }
 
 /// Clocks that may be off by 1 %, which rounded outwards is a tick either way on every timer.
@@ -245,7 +273,7 @@ fn row(name: &str, about: &str, quick: bool, counts: [u64; 3], world: fn() -> Le
     let [unique, generated, depth] = counts;
     let depth = u32::try_from(depth).expect("a depth is small");
     let expected = Expected::Safe(Counts { unique, generated, depth });
-    Row { name: name.to_owned(), about: about.to_owned(), expected, quick, world }
+    Row { name: name.to_owned(), about: about.to_owned(), expected, quick, world, mended: None }
 }
 
 /// Every model in which everything must hold.
@@ -520,43 +548,53 @@ fn handover_world() -> LeaseWorld {
 /// One model for each rule that an actor keeps, without that rule.
 pub fn mutants() -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut add =
-        |rule: Safeguards, property: &'static str, steps: u32, world: fn() -> LeaseWorld| {
-            let (name, _) = rule.iter_names().next().expect("one rule");
-            let words = name.splitn(3, '_').nth(2).expect("L_<number>_<WORDS>");
-            rows.push(Row {
-                name: rule.id(),
-                about: format!("without: {}", words.to_ascii_lowercase().replace('_', " ")),
-                expected: Expected::Violated { property, steps },
-                quick: true,
-                world,
-            });
-        };
+    let mut add = |rule: Safeguards,
+                   property: &'static str,
+                   steps: u32,
+                   [world, mended]: [fn() -> LeaseWorld; 2]| {
+        let (name, _) = rule.iter_names().next().expect("one rule");
+        let words = name.splitn(3, '_').nth(2).expect("L_<number>_<WORDS>");
+        rows.push(Row {
+            name: rule.id(),
+            about: format!("without: {}", words.to_ascii_lowercase().replace('_', " ")),
+            expected: Expected::Violated { property, steps },
+            quick: true,
+            world,
+            mended: Some(mended),
+        });
+    };
     /// A cluster without one rule, and the one property that must then fail.
     macro_rules! without {
         ($rule:ident, $property:ident, $steps:expr, $cluster:expr) => {
-            add(Safeguards::$rule, stringify!($property), $steps, || {
-                let safeguards = Safeguards::except(Safeguards::$rule);
-                let cluster: Cluster = $cluster;
-                Cluster { safeguards, ..cluster }.world(vec![$property()])
-            });
+            without!($rule, $property, $steps, $cluster, $cluster)
+        };
+        ($rule:ident, $property:ident, $steps:expr, $cluster:expr, $mended:expr) => {
+            add(
+                Safeguards::$rule,
+                stringify!($property),
+                $steps,
+                [
+                    || {
+                        let safeguards = Safeguards::except(Safeguards::$rule);
+                        let cluster: Cluster = $cluster;
+                        Cluster { safeguards, ..cluster }.world(vec![$property()])
+                    },
+                    || {
+                        let cluster: Cluster = $mended;
+                        cluster.world(vec![$property()])
+                    },
+                ],
+            );
         };
     }
     without!(L_1_DEADLINE_FROM_SEND, single_writer, 15, base());
-    without!(L_2_HOOK_TIME_COUNTS, single_writer, 15, {
-        let hooked = Ticks {
-            lease: 0,
-            give_up: 2,
-            renew: 1,
-            retry: 1,
-            poll: 1,
-            jitter: 0,
-            hook: 1,
-            clock_error_ppm: 0,
-        };
-        let forgotten = Safeguards::except(Safeguards::L_2_HOOK_TIME_COUNTS);
-        Cluster { timing: hooked.with_smallest_lease(forgotten).timing(), ..base() }
-    });
+    without!(
+        L_2_HOOK_TIME_COUNTS,
+        single_writer,
+        15,
+        hooked(Safeguards::except(Safeguards::L_2_HOOK_TIME_COUNTS)),
+        hooked(Safeguards::ALL)
+    );
     without!(L_6_NO_WALL_CLOCK, single_writer, 9, base());
     without!(L_9_WATCH_RESTARTS, single_writer, 19, base());
     without!(L_10_WATCH_FROM_RECEIPT, single_writer, 14, base());
@@ -605,18 +643,30 @@ pub fn mutants() -> Vec<Row> {
     without!(L_31_STOP_BEFORE_RELEASE, single_writer, 10, told(base(), Outside::StepDown, 1));
     without!(L_32_LOCAL_END_BEFORE_RELEASE, single_writer, 10, told(base(), Outside::StepDown, 1));
     without!(L_33_RELEASE_FORGETS_ATTEMPTS, single_writer, 17, told(base(), Outside::StepDown, 1));
-    add(Safeguards::L_38_RECONTEND, "takeover_bound", 32, || {
-        takeover_world(2, Safeguards::except(Safeguards::L_38_RECONTEND))
-    });
+    add(
+        Safeguards::L_38_RECONTEND,
+        "takeover_bound",
+        32,
+        [
+            || takeover_world(2, Safeguards::except(Safeguards::L_38_RECONTEND)),
+            || takeover_world(2, Safeguards::ALL),
+        ],
+    );
     without!(
         L_41_IN_SYNC_SET,
         no_lost_ack,
         2,
         with_table(untimed(2, Budget::Times(3)), &[("x", "1")])
     );
-    add(Safeguards::L_42_RETRY_KEEPS_NAME, "takeover_bound", 66, || {
-        slow_world(Safeguards::except(Safeguards::L_42_RETRY_KEEPS_NAME))
-    });
+    add(
+        Safeguards::L_42_RETRY_KEEPS_NAME,
+        "takeover_bound",
+        66,
+        [
+            || slow_world(Safeguards::except(Safeguards::L_42_RETRY_KEEPS_NAME)),
+            || slow_world(Safeguards::ALL),
+        ],
+    );
     rows
 }
 

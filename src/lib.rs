@@ -27,6 +27,8 @@ pub mod durable;
 pub mod duration;
 #[cfg(feature = "embed")]
 pub mod embed;
+#[cfg(feature = "explorer")]
+pub mod explorer;
 pub mod gate;
 pub mod guard;
 #[cfg(feature = "http")]

@@ -24,7 +24,8 @@ use crate::irc::safeguards::Safeguards;
 use crate::models::check::{run_world, tell_raw};
 use crate::models::engine::{Limits, Progress};
 use crate::models::registry::{Counts, Entry, Expected};
-use crate::models::world::{Observer, Subject, World};
+use crate::models::space::{Walkable, space};
+use crate::models::world::{Observer, StateOf, World};
 
 fn entry<A, O>(
     name: &str,
@@ -34,8 +35,9 @@ fn entry<A, O>(
     world: fn() -> World<A, O>,
 ) -> Entry
 where
-    A: Subject<Msg: serde::Serialize, Timer: serde::Serialize> + 'static,
-    O: Observer<A> + 'static,
+    A: Walkable,
+    O: Observer<A> + Send + Sync + 'static,
+    StateOf<A, O>: Send + Sync,
 {
     let owned = name.to_owned();
     Entry {
@@ -43,6 +45,8 @@ where
         about: about.to_owned(),
         expected,
         quick,
+        space: Box::new(move || space(world)),
+        mended: None,
         explore: Box::new(move |limits: Limits, on_progress: &mut dyn FnMut(Progress)| {
             run_world(&owned, expected, &world(), limits, on_progress, tell_raw)
         }),
@@ -504,12 +508,14 @@ pub fn mutants() -> Vec<Entry> {
             let rule = Safeguards::$rule;
             let words = stringify!($rule).splitn(3, '_').nth(2).expect("I_<number>_<WORDS>");
             let about = format!("without: {}", words.to_ascii_lowercase().replace('_', " "));
-            rows.push(entry(&rule.id(), &about, true, $expected, || {
+            let left_out = entry(&rule.id(), &about, true, $expected, || {
                 let safeguards = Safeguards::except(Safeguards::$rule);
                 let mut scope = $scope;
                 scope.safeguards = safeguards;
                 scope.world(vec![$property()])
-            }));
+            });
+            let mended = || space(|| $scope.world(vec![$property()]));
+            rows.push(Entry { mended: Some(Box::new(mended)), ..left_out });
         }};
     }
     without!(I_1_ONLY_A_EXPIRES, one_decision, 5, expiring(one(vec![accept()])));

@@ -16,6 +16,8 @@ pub mod config;
 pub mod demo;
 pub mod demo_irc;
 pub mod exec;
+#[cfg(feature = "explorer")]
+pub mod explore;
 mod health;
 pub mod keeper;
 mod kill;
@@ -58,6 +60,9 @@ pub enum Command {
     /// Show and move records that were set aside because they cannot be delivered.
     #[command(subcommand)]
     Dlq(runbook::DlqCommand),
+    /// Show models, counterexamples and traces in a browser.
+    #[cfg(feature = "explorer")]
+    Explore(explore::ExploreArgs),
     /// Show and operate a lease.
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
@@ -98,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Dlq(command) => runbook::run_dlq(&command),
         Command::Keeper => keeper::run(),
+        #[cfg(feature = "explorer")]
+        Command::Explore(args) => explore::run(&args),
         Command::Lease(command) => lease::run(&command),
         Command::Node(args) => node::run(&args),
         Command::Peering(command) => peering::run(&command),

@@ -1,0 +1,503 @@
+//! A model that can be walked by hand: one action after the other, and the shortest way to a state of a
+//! certain kind.
+//!
+//! [`Space`] is what an explorer needs of a world, whatever its protocol. One walks in the *raw* world,
+//! in which hosts keep their names and numbers grow as the hosts themselves see them; one searches in the
+//! canonical one, where the state space is finite, and the path that is found is told in the raw one.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stateright::actor::Id;
+use stateright::{Expectation, Model};
+
+use super::engine::{self, End, Limits, Progress, fingerprint};
+use super::portrait::{Portrait, Portray, portrait};
+use super::tree::Tree;
+use super::world::{Action, Event, Observer, StateOf, Subject, Time, World};
+use crate::step::{Effect, Input, step};
+
+/// A state of some space, as its explorer keeps it.
+pub type Place = Arc<dyn Any + Send + Sync>;
+
+/// A lane of a space-time diagram.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// The node's name.
+    pub name: String,
+    /// What kind of node it is.
+    pub kind: String,
+}
+
+/// An action in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Deliver, lose, fire, elapse, crash, recover, pause, resume, say, intervene.
+    pub kind: String,
+    /// All of it in one line.
+    pub label: String,
+    /// The node that handles it; none for what happens to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<u16>,
+    /// Who has sent the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub src: Option<u16>,
+    /// To whom it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dst: Option<u16>,
+    /// The message or the timer in few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub msg: Option<String>,
+    /// The message or the timer in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full: Option<String>,
+}
+
+/// Something that a node sends in a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sending {
+    /// To whom.
+    pub dst: u16,
+    /// The message in few words.
+    pub msg: String,
+    /// The message in full.
+    pub full: String,
+}
+
+/// A property on one state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// Its name.
+    pub name: String,
+    /// Whether it must hold in every state; otherwise there must be one in which it does.
+    pub always: bool,
+    /// Whether its condition is true of this state.
+    pub is_true: bool,
+}
+
+/// What a state looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Its fingerprint.
+    pub fingerprint: u64,
+    /// Each node.
+    pub lanes: Vec<Portrait>,
+    /// Each property.
+    pub properties: Vec<Judged>,
+    /// Whether the model goes on beyond it.
+    pub within: bool,
+}
+
+/// What a search has found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Why it ended.
+    pub end: End,
+    /// Whether every reachable state was seen.
+    pub exhaustive: bool,
+    /// How many different states there were.
+    pub unique: u64,
+    /// How many were made.
+    pub generated: u64,
+    /// The depth of the deepest.
+    pub depth: u32,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// For each property that has one, the shortest way to its discovery, as numbers of actions.
+    pub paths: BTreeMap<&'static str, Vec<u32>>,
+    /// The properties that are violated.
+    pub violated: Vec<&'static str>,
+}
+
+/// A model that can be walked by hand.
+pub trait Space: Send + Sync {
+    /// The nodes.
+    fn lanes(&self) -> Vec<Lane>;
+
+    /// The properties: each with whether it must always hold.
+    fn properties(&self) -> Vec<(&'static str, bool)>;
+
+    /// Whether time passes here, in ticks.
+    fn is_timed(&self) -> bool;
+
+    /// The first state.
+    fn start(&self) -> Place;
+
+    /// What can happen there.
+    fn actions(&self, place: &Place) -> Vec<Told>;
+
+    /// The state after one of these; none if there is no such action.
+    fn take(&self, place: &Place, index: usize) -> Option<Place>;
+
+    /// What the node sends that handles this action.
+    fn sends(&self, place: &Place, index: usize) -> Vec<Sending>;
+
+    /// The messages under way: who has sent each, and what.
+    fn under_way(&self, place: &Place) -> Vec<(u16, Sending)>;
+
+    /// Whether the message of this action is still under way after it.
+    fn is_kept(&self, place: &Place, index: usize, after: &Place) -> bool;
+
+    /// Whether two states are one.
+    fn is_same(&self, one: &Place, other: &Place) -> bool;
+
+    /// What it looks like.
+    fn picture(&self, place: &Place) -> Picture;
+
+    /// All of it.
+    fn tree(&self, place: &Place) -> Tree;
+
+    /// Explores every state, or only as far as a state in which this `sometimes` property holds or this
+    /// `always` property does not.
+    fn search(
+        &self,
+        goal: Option<&str>,
+        limits: Limits,
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Found;
+}
+
+/// A world whose values may be shared by threads.
+pub trait Walkable:
+    Subject<Msg: Serialize, Timer: Serialize> + Portray + Send + Sync + 'static
+{
+}
+
+impl<A> Walkable for A where
+    A: Subject<Msg: Serialize, Timer: Serialize> + Portray + Send + Sync + 'static
+{
+}
+
+/// A way through a world.
+struct Walk<A: Walkable, O: Observer<A>> {
+    raw: World<A, O>,
+    make: Box<dyn Fn() -> World<A, O> + Send + Sync>,
+}
+
+/// Makes a space of a world.
+pub fn space<A, O>(make: impl Fn() -> World<A, O> + Send + Sync + 'static) -> Arc<dyn Space>
+where
+    A: Walkable,
+    O: Observer<A> + Send + Sync + 'static,
+    StateOf<A, O>: Send + Sync,
+{
+    let mut raw = make();
+    raw.canonical = false;
+    Arc::new(Walk { raw, make: Box::new(make) })
+}
+
+/// One step of a path that was told in the raw world.
+pub struct RawStep<A: Subject, O: Observer<A>> {
+    /// The number of the action among those that are possible.
+    pub index: usize,
+    /// The action.
+    pub action: Action,
+    /// The state it is taken in.
+    pub before: StateOf<A, O>,
+    /// The state that it leads to.
+    pub after: StateOf<A, O>,
+    /// Whether it is a step of the canonical world too. Otherwise it brings a message to somebody to whom
+    /// it means nothing any more: in the canonical world it was gone already.
+    pub is_step: bool,
+}
+
+/// Tells a path through canonical states as one through the raw world: with the names, epochs and nonces
+/// that the hosts themselves would see. At each step some raw action leads to a state whose canonical
+/// form is the next one on the path; that there is one is what makes the form a bisimulation.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn raw_path<'a, A, O>(
+    world: &World<A, O>,
+    raw_world: &World<A, O>,
+    path: impl Iterator<Item = &'a StateOf<A, O>>,
+) -> Vec<RawStep<A, O>>
+where
+    A: Subject + 'a,
+    O: Observer<A> + 'a,
+{
+    let canonical = |raw: &StateOf<A, O>| {
+        let mut state = raw.clone();
+        if world.canonical {
+            world.observer.canonical(world, &mut state);
+        }
+        state
+    };
+    let mut raw = raw_world.init_states().swap_remove(0);
+    let mut steps = Vec::new();
+    for goal in path {
+        let mut arrived = false;
+        while !arrived {
+            let here = canonical(&raw);
+            let mut actions = Vec::new();
+            raw_world.actions(&raw, &mut actions);
+            let mut successors = actions
+                .into_iter()
+                .enumerate()
+                .filter_map(|(index, action)| {
+                    let next = raw_world.next_state(&raw, action)?;
+                    Some((canonical(&next), index, action, next))
+                })
+                .collect::<Vec<_>>();
+            let direct = successors.iter().position(|(form, ..)| form == goal);
+            arrived = direct.is_some();
+            // In the raw world a dead message is still under way, and on a timely network it is urgent.
+            let found = direct.or_else(|| {
+                successors.iter().position(|(form, _, action, next)| {
+                    matches!(action, Action::Deliver(_)) && *form == here && *next != raw
+                })
+            });
+            let found = found.expect("every step of the canonical world is one of the raw world");
+            let (_, index, action, next) = successors.swap_remove(found);
+            let before = std::mem::replace(&mut raw, next.clone());
+            steps.push(RawStep { index, action, before, after: next, is_step: arrived });
+        }
+    }
+    steps
+}
+
+impl<A, O> Walk<A, O>
+where
+    A: Walkable,
+    O: Observer<A> + Send + Sync + 'static,
+    StateOf<A, O>: Send + Sync,
+{
+    fn state<'a>(&self, place: &'a Place) -> &'a StateOf<A, O> {
+        place.downcast_ref().expect("a place is kept with its own space")
+    }
+
+    fn action(&self, place: &Place, index: usize) -> Option<Action> {
+        let mut actions = Vec::new();
+        self.raw.actions(self.state(place), &mut actions);
+        actions.get(index).copied()
+    }
+
+    fn told(&self, state: &StateOf<A, O>, action: Action) -> Told {
+        let empty = Told {
+            kind: String::new(),
+            label: String::new(),
+            actor: None,
+            src: None,
+            dst: None,
+            msg: None,
+            full: None,
+        };
+        let name = |node: u16| self.name(node);
+        let message = |kind: &str, verb: &str, src: u16, dst: u16, msg: &A::Msg| {
+            let brief = A::brief(msg);
+            Told {
+                kind: kind.to_owned(),
+                label: format!("{} {verb} {}: {brief}", name(src), name(dst)),
+                actor: Some(dst),
+                src: Some(src),
+                dst: Some(dst),
+                msg: Some(brief),
+                full: Some(format!("{msg:?}")),
+            }
+        };
+        let node = |kind: &str, what: &str, node: u16| Told {
+            kind: kind.to_owned(),
+            label: format!("{} {what}", name(node)),
+            actor: Some(node),
+            ..empty.clone()
+        };
+        match self.raw.event(state, action) {
+            Event::Deliver { src, dst, msg } => message("deliver", "→", src, dst, &msg),
+            Event::Lose { src, dst, msg } => {
+                Told { actor: None, ..message("lose", "↛", src, dst, &msg) }
+            }
+            Event::Say { src, dst, msg } => {
+                let told = message("say", "→", src, dst, &msg);
+                let brief = told.msg.clone().unwrap_or_default();
+                Told { label: format!("{} is told: {brief}", name(dst)), src: None, ..told }
+            }
+            Event::Fire { node: at, timer } => {
+                let told = node("fire", "", at);
+                let timer = format!("{timer:?}");
+                Told { label: format!("{}: timer {timer}", name(at)), msg: Some(timer), ..told }
+            }
+            Event::Elapse => {
+                Told { kind: "elapse".to_owned(), label: "a tick passes".to_owned(), ..empty }
+            }
+            Event::Crash(at) => node("crash", "crashes", at),
+            Event::Recover(at) => node("recover", "starts again", at),
+            Event::Pause(at) => node("pause", "is paused", at),
+            Event::Resume(at) => node("resume", "goes on", at),
+            Event::Intervene(what) => Told { kind: "intervene".to_owned(), label: what, ..empty },
+        }
+    }
+
+    fn name(&self, node: u16) -> String {
+        let actor = self.raw.actors.get(usize::from(node));
+        actor.map_or_else(|| "outside".to_owned(), |actor| lane_name(actor, node))
+    }
+}
+
+fn lane_name<A: Portray>(actor: &A, node: u16) -> String {
+    format!("{} n{node}", actor.kind())
+}
+
+/// The lanes of these actors.
+pub fn lanes<A: Portray>(actors: &[A]) -> Vec<Lane> {
+    let lane = |(node, actor): (usize, &A)| Lane {
+        name: lane_name(actor, u16::try_from(node).expect("few nodes")),
+        kind: actor.kind().to_owned(),
+    };
+    actors.iter().enumerate().map(lane).collect()
+}
+
+impl<A, O> Space for Walk<A, O>
+where
+    A: Walkable,
+    O: Observer<A> + Send + Sync + 'static,
+    StateOf<A, O>: Send + Sync,
+{
+    fn lanes(&self) -> Vec<Lane> {
+        lanes(&self.raw.actors)
+    }
+
+    fn properties(&self) -> Vec<(&'static str, bool)> {
+        let properties = self.raw.properties.iter();
+        properties.map(|it| (it.name, it.expectation == Expectation::Always)).collect()
+    }
+
+    fn is_timed(&self) -> bool {
+        self.raw.time != Time::Untimed
+    }
+
+    fn start(&self) -> Place {
+        Arc::new(self.raw.init_states().swap_remove(0))
+    }
+
+    fn actions(&self, place: &Place) -> Vec<Told> {
+        let state = self.state(place);
+        if !self.raw.within_boundary(state) {
+            return Vec::new();
+        }
+        let mut actions = Vec::new();
+        self.raw.actions(state, &mut actions);
+        actions.into_iter().map(|action| self.told(state, action)).collect()
+    }
+
+    fn take(&self, place: &Place, index: usize) -> Option<Place> {
+        let next = self.raw.next_state(self.state(place), self.action(place, index)?)?;
+        Some(Arc::new(next))
+    }
+
+    fn sends(&self, place: &Place, index: usize) -> Vec<Sending> {
+        let state = self.state(place);
+        let Some(action) = self.action(place, index) else { return Vec::new() };
+        let (node, input) = match action {
+            Action::Recover(node) => {
+                let node = usize::from(node);
+                (node, Input::Start(state.nodes[node].storage.clone()))
+            }
+            action => match self.raw.event(state, action) {
+                Event::Deliver { src, dst, msg } | Event::Say { src, dst, msg } => {
+                    (usize::from(dst), Input::Deliver { src: Id::from(usize::from(src)), msg })
+                }
+                Event::Fire { node, timer } => (usize::from(node), Input::Fire(timer)),
+                _ => return Vec::new(),
+            },
+        };
+        let before = state.nodes[node].state.clone();
+        let (_, effects) = step(&self.raw.actors[node], Id::from(node), before, input);
+        let sending = |effect| match effect {
+            Effect::Send(dst, msg) if usize::from(dst) < self.raw.actors.len() => Some(Sending {
+                dst: u16::try_from(usize::from(dst)).expect("few nodes"),
+                msg: A::brief(&msg),
+                full: format!("{msg:?}"),
+            }),
+            _ => None,
+        };
+        effects.into_iter().filter_map(sending).collect()
+    }
+
+    fn under_way(&self, place: &Place) -> Vec<(u16, Sending)> {
+        let flights = self.state(place).network.iter();
+        flights
+            .map(|flight| {
+                let (msg, full) = (A::brief(&flight.msg), format!("{:?}", flight.msg));
+                (flight.src, Sending { dst: flight.dst, msg, full })
+            })
+            .collect()
+    }
+
+    fn is_kept(&self, place: &Place, index: usize, after: &Place) -> bool {
+        let state = self.state(place);
+        match self.action(place, index) {
+            Some(Action::Deliver(flight) | Action::Lose(flight)) => {
+                let gone = &state.network[usize::from(flight)];
+                let is_same = |flight: &&super::world::Flight<A::Msg>| {
+                    (flight.src, flight.dst, &flight.msg) == (gone.src, gone.dst, &gone.msg)
+                };
+                self.state(after).network.iter().any(|flight| is_same(&flight))
+            }
+            _ => true,
+        }
+    }
+
+    fn is_same(&self, one: &Place, other: &Place) -> bool {
+        self.state(one) == self.state(other)
+    }
+
+    fn picture(&self, place: &Place) -> Picture {
+        let state = self.state(place);
+        let nodes = self.raw.actors.iter().zip(&state.nodes).enumerate();
+        Picture {
+            fingerprint: fingerprint(state),
+            lanes: nodes.map(|(id, (actor, node))| portrait(actor, id, node)).collect(),
+            properties: self
+                .raw
+                .properties
+                .iter()
+                .map(|property| Judged {
+                    name: property.name.to_owned(),
+                    always: property.expectation == Expectation::Always,
+                    is_true: (property.condition)(&self.raw, state),
+                })
+                .collect(),
+            within: self.raw.within_boundary(state),
+        }
+    }
+
+    fn tree(&self, place: &Place) -> Tree {
+        Tree::of(self.state(place))
+    }
+
+    fn search(
+        &self,
+        goal: Option<&str>,
+        limits: Limits,
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Found {
+        let mut world = (self.make)();
+        let mut limits = limits;
+        if let Some(goal) = goal {
+            world.properties.retain(|property| property.name == goal);
+            limits.until_found = true;
+        }
+        let report = engine::explore_while(&world, limits, on_progress);
+        let paths = report.discoveries.iter().map(|(&name, path)| {
+            let goals = path.steps.iter().map(|(_, state)| state);
+            let steps = raw_path(&world, &self.raw, goals);
+            let number = |step: RawStep<A, O>| u32::try_from(step.index).expect("few actions");
+            (name, steps.into_iter().map(number).collect())
+        });
+        Found {
+            end: report.end,
+            exhaustive: report.exhaustive,
+            unique: report.unique,
+            generated: report.generated,
+            depth: report.depth,
+            elapsed: report.elapsed,
+            paths: paths.collect(),
+            violated: report.violated,
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! Reads stories: what an explorer has written, traces of nodes, counterexamples of `tenure check`, and
+//! the Informal Trace Format of other tools.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::export::{Document, State};
+use super::story::{Clock, FORMAT, Moment, Post, Sent, Step, Story};
+use crate::lease::Member;
+use crate::models::portrait::{Portrait, Portray, portrait};
+use crate::models::replay::Global;
+use crate::models::space::{Judged, Lane, Told, lanes};
+use crate::models::tree::Tree;
+use crate::trace::check::{Options, Source, Verdict, check_and_watch};
+use crate::trace::format::{Heard, StepOf};
+
+/// A file: its name and what is in it.
+pub type Named = (String, String);
+
+/// The longest trace whose states are kept in full.
+const FULL_MAX: usize = 1_000;
+
+/// Reads one story from one file, or from the traces of the nodes of one run.
+///
+/// # Errors
+///
+/// Says what is wrong with which file, and what to do.
+pub fn import(files: &[Named]) -> Result<Story, String> {
+    let Some((name, text)) = files.first() else {
+        return Err("name a file: NDJSON or ITF".to_owned());
+    };
+    let head: Option<Value> = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
+    let has = |key: &str| head.as_ref().is_some_and(|head| head.get(key).is_some());
+    if has("tenure_trace") {
+        return nodes(files);
+    }
+    if files.len() > 1 {
+        return Err(format!("{name}: only the traces of nodes are opened several at a time"));
+    }
+    if has("tenure_story") {
+        return ndjson(text).map_err(|error| format!("{name}: {error}"));
+    }
+    let whole: Value = serde_json::from_str(text).map_err(|error| {
+        format!(
+            "{name}: neither NDJSON of nodes or of an explorer, nor ITF: {error}; `tenure node --trace` and \
+             `tenure trace export --itf` write such files"
+        )
+    })?;
+    if whole.pointer("/#meta/tenure").is_some() {
+        return own_itf(text).map_err(|error| format!("{name}: {error}"));
+    }
+    if whole.get("states").is_some() {
+        return itf(name, &whole).map_err(|error| format!("{name}: {error}"));
+    }
+    if whole.get("steps").is_some() {
+        return counterexample(&whole).map_err(|error| format!("{name}: {error}"));
+    }
+    Err(format!("{name}: this JSON has neither `states`, as ITF has, nor `steps`"))
+}
+
+fn ndjson(text: &str) -> Result<Story, String> {
+    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let wrong = |(at, error): (usize, serde_json::Error)| format!("line {}: {error}", at + 1);
+    let (at, head) = lines.next().ok_or("the file is empty")?;
+    let mut story: Story = serde_json::from_str(head).map_err(|error| wrong((at, error)))?;
+    for (at, line) in lines {
+        story.steps.push(serde_json::from_str(line).map_err(|error| wrong((at, error)))?);
+    }
+    sound(story)
+}
+
+/// A story that the page can draw: every node has a lane.
+fn sound(story: Story) -> Result<Story, String> {
+    if story.tenure_story != FORMAT {
+        return Err(format!(
+            "this is form {} of a story, and this release reads form {FORMAT}",
+            story.tenure_story
+        ));
+    }
+    let lanes = story.lanes.len();
+    let moments = std::iter::once(&story.first).chain(story.steps.iter().map(|step| &step.after));
+    for (index, moment) in moments.enumerate() {
+        if moment.lanes.len() != lanes {
+            return Err(format!(
+                "after step {index} there are {} nodes, and the story has {lanes}",
+                moment.lanes.len()
+            ));
+        }
+    }
+    Ok(story)
+}
+
+// -------------------------------------------------------------------------------------------------
+// ITF
+// -------------------------------------------------------------------------------------------------
+
+fn itf(name: &str, document: &Value) -> Result<Story, String> {
+    let states = document["states"].as_array().ok_or("`states` is no list")?;
+    if states.is_empty() {
+        return Err("there is no state".to_owned());
+    }
+    let trees: Vec<Tree> = states.iter().map(without_meta).collect();
+    let actor = |state: &Value| {
+        let node = &state["#meta"]["node"];
+        node.as_str()
+            .and_then(|node| node.parse().ok())
+            .or_else(|| node.as_u64().map(|node| node as u16))
+    };
+    let most = states.iter().filter_map(actor).max();
+    let names: Vec<String> = match most {
+        Some(most) => (0..=most).map(|node| format!("n{node}")).collect(),
+        None => vec!["state".to_owned()],
+    };
+    let lanes: Vec<Lane> =
+        names.into_iter().map(|name| Lane { name, kind: "node".to_owned() }).collect();
+    let blank =
+        vec![Portrait { condition: "running".to_owned(), ..Portrait::default() }; lanes.len()];
+    let moment = |index: usize, changes| Moment {
+        at: index.to_string(),
+        lanes: blank.clone(),
+        properties: Vec::new(),
+        tree: Some(trees[index].clone()),
+        changes,
+        fingerprint: None,
+    };
+    let steps = states.iter().enumerate().skip(1).map(|(index, state)| {
+        let words = ["action", "mbt::actionTaken"]
+            .iter()
+            .find_map(|key| state["#meta"][*key].as_str().or_else(|| state[*key].as_str()));
+        let label = words.map_or_else(|| format!("state {index}"), str::to_owned);
+        let changes = trees[index].changes_since(&trees[index - 1]);
+        let told = Told { actor: actor(state), ..told("step", label) };
+        plain_step(told, changes.is_empty(), moment(index, changes))
+    });
+    let description = document.pointer("/#meta/description").and_then(Value::as_str);
+    Ok(Story {
+        tenure_story: FORMAT,
+        title: description.unwrap_or(name).to_owned(),
+        source: "file".to_owned(),
+        clock: Clock {
+            unit: "steps".to_owned(),
+            common: false,
+            about:
+                "the file has no clock: what is beside each other need not have been at one time"
+                    .to_owned(),
+        },
+        lanes,
+        first: moment(0, Vec::new()),
+        steps: steps.collect(),
+        back_to: document["loop"].as_u64().and_then(|at| usize::try_from(at).ok()),
+        notes: Vec::new(),
+    })
+}
+
+/// What an explorer has written. Read by itself, because a generic value forgets the order of fields.
+fn own_itf(text: &str) -> Result<Story, String> {
+    let document: Document<Tree, Story, Step> =
+        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut story = document.meta.tenure;
+    let with_trees = document.states.iter().any(|state| matches!(state.state, Tree::Fields(_)));
+    for (index, State { meta, state }) in document.states.into_iter().enumerate() {
+        let tree = with_trees.then(|| plain(state));
+        match meta.tenure {
+            None if index == 0 => story.first.tree = tree,
+            None => return Err(format!("state {index} does not say what has led to it")),
+            Some(mut step) => {
+                step.after.tree = tree;
+                story.steps.push(step);
+            }
+        }
+    }
+    sound(story)
+}
+
+/// A tree without what the format has added to it.
+fn plain(tree: Tree) -> Tree {
+    match tree {
+        Tree::Fields(mut fields) if fields.len() == 1 && fields[0].0 == "#bigint" => {
+            fields.remove(0).1
+        }
+        Tree::Fields(mut fields) if fields.len() == 1 && fields[0].0 == "#map" => {
+            let Tree::List(pairs) = fields.remove(0).1 else { return Tree::Fields(Vec::new()) };
+            let pair = |pair| match pair {
+                Tree::List(mut pair) if pair.len() == 2 => {
+                    let value = pair.remove(1);
+                    let Tree::Leaf(key) = pair.remove(0) else { return None };
+                    Some((key, plain(value)))
+                }
+                _ => None,
+            };
+            Tree::Fields(pairs.into_iter().filter_map(pair).collect())
+        }
+        Tree::Fields(fields) => {
+            Tree::Fields(fields.into_iter().map(|(name, field)| (name, plain(field))).collect())
+        }
+        Tree::List(items) => Tree::List(items.into_iter().map(plain).collect()),
+        leaf @ Tree::Leaf(_) => leaf,
+    }
+}
+
+/// A value of the format as a tree.
+fn from_itf(value: &Value) -> Tree {
+    match value {
+        Value::Object(fields) => {
+            let only = fields.iter().next().filter(|_| fields.len() == 1);
+            match only {
+                Some((key, Value::String(number))) if key == "#bigint" => {
+                    Tree::Leaf(number.clone())
+                }
+                Some((key, Value::Array(items))) if key == "#tup" || key == "#set" => {
+                    Tree::List(items.iter().map(from_itf).collect())
+                }
+                Some((key, Value::Array(pairs))) if key == "#map" => {
+                    let pair = |pair: &Value| {
+                        let key = match from_itf(&pair[0]) {
+                            Tree::Leaf(text) => text,
+                            other => serde_json::to_string(&other).expect("a tree is plain data"),
+                        };
+                        (key, from_itf(&pair[1]))
+                    };
+                    Tree::Fields(pairs.iter().map(pair).collect())
+                }
+                _ => {
+                    let fields = fields.iter().map(|(name, field)| (name.clone(), from_itf(field)));
+                    Tree::Fields(fields.collect())
+                }
+            }
+        }
+        Value::Array(items) => Tree::List(items.iter().map(from_itf).collect()),
+        Value::String(text) => Tree::Leaf(text.clone()),
+        other => Tree::Leaf(other.to_string()),
+    }
+}
+
+fn without_meta(state: &Value) -> Tree {
+    match from_itf(state) {
+        Tree::Fields(fields) => {
+            Tree::Fields(fields.into_iter().filter(|(name, _)| name != "#meta").collect())
+        }
+        other => other,
+    }
+}
+
+// -------------------------------------------------------------------------------------------------
+// Counterexamples of `tenure check`
+// -------------------------------------------------------------------------------------------------
+
+fn counterexample(document: &Value) -> Result<Story, String> {
+    let steps = document["steps"].as_array().ok_or("`steps` is no list")?;
+    let nodes = |step: &Value| -> Vec<Tree> {
+        let nodes = step["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        nodes.iter().map(|node| Tree::parse(node.as_str().unwrap_or_default())).collect()
+    };
+    let count = steps.first().map_or(1, |step| nodes(step).len().max(1));
+    let lanes = (0..count).map(|node| Lane { name: format!("n{node}"), kind: "node".to_owned() });
+    let blank = vec![Portrait { condition: "running".to_owned(), ..Portrait::default() }; count];
+    let moment = |at: String, tree, changes| Moment {
+        at,
+        lanes: blank.clone(),
+        properties: Vec::new(),
+        tree,
+        changes,
+        fingerprint: None,
+    };
+    let mut before: Option<Tree> = None;
+    let mut told_steps = Vec::new();
+    for step in steps {
+        let tree = Tree::List(nodes(step));
+        let changes = before.as_ref().map(|before| tree.changes_since(before)).unwrap_or_default();
+        let at = step["at"].as_u64().unwrap_or_default().to_string();
+        let event = &step["event"];
+        let (kind, body) = match event {
+            Value::Object(fields) => fields
+                .iter()
+                .next()
+                .map(|(kind, body)| (kind.clone(), body.clone()))
+                .unwrap_or_default(),
+            other => (other.as_str().unwrap_or("step").to_owned(), Value::Null),
+        };
+        let number = |key: &str| body[key].as_u64().and_then(|number| u16::try_from(number).ok());
+        let actor = number("dst")
+            .or_else(|| number("node"))
+            .or_else(|| body.as_u64().and_then(|node| u16::try_from(node).ok()));
+        let words = if body.is_null() { String::new() } else { format!(" {body}") };
+        let told = Told { actor, ..told(&kind, format!("{kind}{words}")) };
+        let idle = before.is_some() && changes.is_empty();
+        told_steps.push(plain_step(told, idle, moment(at, Some(tree.clone()), changes)));
+        before = Some(tree);
+    }
+    Ok(Story {
+        tenure_story: FORMAT,
+        title: document["model"].as_str().unwrap_or("a counterexample").to_owned(),
+        source: "file".to_owned(),
+        clock: Clock {
+            unit: "ticks".to_owned(),
+            common: true,
+            about: "the model's own ticks, one clock for all nodes".to_owned(),
+        },
+        lanes: lanes.collect(),
+        first: moment("0".to_owned(), None, Vec::new()),
+        steps: told_steps,
+        back_to: None,
+        notes: Vec::new(),
+    })
+}
+
+fn told(kind: &str, label: String) -> Told {
+    Told { kind: kind.to_owned(), label, actor: None, src: None, dst: None, msg: None, full: None }
+}
+
+fn plain_step(told: Told, idle: bool, after: Moment) -> Step {
+    Step {
+        told,
+        index: None,
+        uid: None,
+        again: false,
+        idle,
+        inferred: false,
+        impossible: false,
+        sends: Vec::new(),
+        after,
+    }
+}
+
+// -------------------------------------------------------------------------------------------------
+// Traces of nodes
+// -------------------------------------------------------------------------------------------------
+
+fn nodes(files: &[Named]) -> Result<Story, String> {
+    let sources: Vec<Source> = files
+        .iter()
+        .map(|(name, text)| Source::Memory(name.clone(), text.clone().into_bytes()))
+        .collect();
+    let heads: Vec<Value> = files
+        .iter()
+        .filter_map(|(_, text)| serde_json::from_str(text.lines().next()?).ok())
+        .collect();
+    let clocks: BTreeSet<_> = heads.iter().map(|head| head["clock"]["name"].to_string()).collect();
+    let cluster = heads[0]["cluster"].as_str().unwrap_or("a cluster").to_owned();
+    let lines: usize = files.iter().map(|(_, text)| text.lines().count()).sum();
+    let mut told = Nodes {
+        common: clocks.len() == 1,
+        with_trees: lines <= FULL_MAX,
+        lease: None,
+        lanes: Vec::new(),
+        first: None,
+        steps: Vec::new(),
+        post: Post::default(),
+        tree: None,
+    };
+    let mut watch = |global: &Global<Member>, node: u16, _: u64, step: &StepOf<Member>| {
+        told.step(global, node, step);
+    };
+    let report = check_and_watch::<Member>(&sources, Options::default(), Some(&mut watch));
+    let mut notes = Vec::new();
+    if let Some(problem) = &report.problem {
+        notes.push(format!("{}:{}: {}", problem.file, problem.line, problem.what));
+    }
+    let verdict = match report.verdict {
+        Verdict::Accepted => "accepted: the run is a behaviour of the checked model",
+        Verdict::Rejected => "REJECTED: the run cannot have been, or a property did not hold",
+        Verdict::Inconclusive => "inconclusive: the traces do not say enough",
+    };
+    notes.insert(0, verdict.to_owned());
+    let Some(first) = told.first else {
+        return Err(notes.join("; "));
+    };
+    Ok(Story {
+        tenure_story: FORMAT,
+        title: format!("a run of {cluster}"),
+        source: "nodes".to_owned(),
+        clock: Clock {
+            unit: "ns".to_owned(),
+            common: told.common,
+            about: if told.common {
+                "all nodes read one clock: an overlap of two bars is certain"
+            } else {
+                "each node has a clock of its own: steps are in an order in which sending comes first, and \
+                 an overlap of two bars is not certain"
+            }
+            .to_owned(),
+        },
+        lanes: told.lanes,
+        first,
+        steps: told.steps,
+        back_to: None,
+        notes,
+    })
+}
+
+struct Nodes {
+    common: bool,
+    with_trees: bool,
+    lease: Option<u16>,
+    lanes: Vec<Lane>,
+    first: Option<Moment>,
+    steps: Vec<Step>,
+    post: Post,
+    tree: Option<Tree>,
+}
+
+impl Nodes {
+    fn step(&mut self, global: &Global<Member>, node: u16, step: &StepOf<Member>) {
+        // A story is of one lease: the one that comes first.
+        if *self.lease.get_or_insert(step.lease) != step.lease {
+            return;
+        }
+        let (world, state) = (global.world(), global.state());
+        if self.first.is_none() {
+            self.lanes = lanes(&world.actors);
+            let down = Portrait {
+                role: "down".to_owned(),
+                condition: "down".to_owned(),
+                ..Portrait::default()
+            };
+            let lanes = vec![down; self.lanes.len()];
+            self.first = Some(Moment {
+                at: step.at.to_string(),
+                lanes,
+                properties: Vec::new(),
+                tree: None,
+                changes: Vec::new(),
+                fingerprint: None,
+            });
+        }
+        let name = |node: u16| {
+            let lane = self.lanes.get(usize::from(node));
+            lane.map_or_else(|| format!("n{node}"), |lane| lane.name.clone())
+        };
+        let mut uid = None;
+        let mut again = false;
+        let told = match &step.input {
+            Heard::Start { .. } => told("recover", format!("{} starts", name(node))),
+            Heard::Deliver { src, seq, msg, .. } => {
+                let full = format!("{msg:?}");
+                if let Some((found, before)) =
+                    self.post.arrive(*src, node, &format!("{seq} {full}"), true)
+                {
+                    (uid, again) = (Some(found), before);
+                }
+                let brief = Member::brief(msg);
+                Told {
+                    src: Some(*src),
+                    dst: Some(node),
+                    msg: Some(brief.clone()),
+                    full: Some(full),
+                    ..told("deliver", format!("{} → {}: {brief}", name(*src), name(node)))
+                }
+            }
+            Heard::Own { msg } | Heard::Told { msg } => {
+                let brief = Member::brief(msg);
+                let full = Some(format!("{msg:?}"));
+                let label = format!("{} is told: {brief}", name(node));
+                Told { dst: Some(node), msg: Some(brief), full, ..told("say", label) }
+            }
+            Heard::Fire { timer, .. } => {
+                let timer = format!("{timer:?}");
+                let label = format!("{}: timer {timer}", name(node));
+                Told { msg: Some(timer), ..told("fire", label) }
+            }
+            Heard::Choose { .. } => told("choose", format!("{} chooses", name(node))),
+        };
+        let told = Told { actor: Some(node), ..told };
+        let n = self.steps.len() + 1;
+        let mut sends = Vec::new();
+        for (k, sent) in step.sends.iter().enumerate() {
+            let Some(seq) = sent.seq else { continue };
+            let uid = format!("{n}.{k}");
+            let full = format!("{seq} {:?}", sent.msg);
+            self.post.send(uid.clone(), node, sent.to, &full);
+            sends.push(Sent { uid, dst: sent.to, msg: Member::brief(&sent.msg) });
+        }
+        let nodes = world.actors.iter().zip(&state.nodes).enumerate();
+        let lanes: Vec<Portrait> =
+            nodes.map(|(id, (actor, node))| portrait(actor, id, node)).collect();
+        let properties = world.properties.iter().map(|property| Judged {
+            name: property.name.to_owned(),
+            always: property.expectation == stateright::Expectation::Always,
+            is_true: (property.condition)(world, state),
+        });
+        let properties = properties.collect();
+        let tree = self.with_trees.then(|| Tree::of(&state.nodes));
+        let changes = match (&self.tree, &tree) {
+            (Some(old), Some(new)) => new.changes_since(old),
+            _ => Vec::new(),
+        };
+        self.tree.clone_from(&tree);
+        let at = step.sim.unwrap_or(step.at).to_string();
+        self.common |= step.sim.is_some();
+        let idle = step.pre == step.post && sends.is_empty();
+        let after = Moment { at, lanes, properties, tree, changes, fingerprint: None };
+        self.steps.push(Step {
+            told,
+            index: None,
+            uid,
+            again,
+            idle,
+            inferred: false,
+            impossible: false,
+            sends,
+            after,
+        });
+    }
+}

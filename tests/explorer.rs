@@ -1,0 +1,338 @@
+//! The explorer over HTTP: states, links, files, and who may ask.
+
+#![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::ops::ControlFlow;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tenure::explorer::gallery::{self, Kept};
+use tenure::explorer::models::{MENDED, Models, parse_path, path_text};
+use tenure::explorer::story::{Story, hex, retell, tell};
+use tenure::explorer::{export, import, report, server};
+use tenure::models::engine::Limits;
+use tenure::models::registry::{Expected, all_mutants};
+
+/// What a message may say that comes from somebody else.
+const EVIL: &str = "</script><img src=x onerror=alert(1)>";
+
+/// One server for all tests.
+fn server() -> SocketAddr {
+    static SERVER: OnceLock<SocketAddr> = OnceLock::new();
+    *SERVER.get_or_init(|| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                server::serve(listener, None).await.unwrap();
+            });
+        });
+        address
+    })
+}
+
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        let is_json = self.head.to_lowercase().contains("content-type: application/json");
+        assert!(is_json, "{} {}", self.status, self.head);
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// The text of the error, which must be JSON.
+    fn error(&self) -> String {
+        self.json()["error"].as_str().expect("an error says what is wrong").to_owned()
+    }
+}
+
+fn ask(method: &str, path: &str, headers: &str, body: &str) -> Reply {
+    let address = server();
+    let host =
+        if headers.contains("Host:") { String::new() } else { format!("Host: {address}\r\n") };
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Reply { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+fn get(path: &str) -> Reply {
+    ask("GET", path, "", "")
+}
+
+fn kept(id: &str) -> Kept {
+    gallery::kept().remove(id).unwrap_or_else(|| panic!("{id} is kept"))
+}
+
+fn told(id: &str, with_trees: bool) -> Story {
+    let space = Models::new().space(id).unwrap();
+    tell(id, &*space, &parse_path(&kept(id).path).unwrap(), with_trees).unwrap()
+}
+
+fn violated(story: &Story) -> Vec<usize> {
+    let moments = std::iter::once(&story.first).chain(story.steps.iter().map(|step| &step.after));
+    let is_broken = |moment: &tenure::explorer::story::Moment| {
+        moment.properties.iter().any(|property| property.always && !property.is_true)
+    };
+    moments.enumerate().filter(|(_, moment)| is_broken(moment)).map(|(row, _)| row).collect()
+}
+
+#[test]
+fn every_kept_counterexample_fails_at_its_end_and_nowhere_before_and_its_rule_prevents_it() {
+    let models = Models::new();
+    for entry in all_mutants() {
+        let Expected::Violated { property, steps } = entry.expected else { continue };
+        let Kept { path, fingerprint } = kept(&entry.name);
+        let path = parse_path(&path).unwrap();
+        assert!(path.len() >= steps as usize, "{}: shorter than the shortest", entry.name);
+        let space = models.space(&entry.name).unwrap();
+        let story = tell(&entry.name, &*space, &path, false).expect("the path is there");
+        assert_eq!(violated(&story), [path.len()], "{}", entry.name);
+        let last = &story.steps.last().unwrap().after;
+        assert!(last.properties.iter().any(|it| it.name == property && !it.is_true));
+        assert_eq!(last.fingerprint.as_deref(), Some(fingerprint.as_str()), "{}", entry.name);
+        let mended = models.space(&format!("{}{MENDED}", entry.name)).unwrap();
+        let again = retell("mended", &*mended, &story);
+        assert_eq!(violated(&again), [0; 0], "{}: with the rule", entry.name);
+        assert_eq!(again.steps.len(), story.steps.len());
+    }
+}
+
+/// Searches every counterexample again. With `TENURE_BLESS` set, keeps what it has found.
+#[test]
+#[ignore = "explores every mutant: the explorer step of .ci/run"]
+fn the_kept_counterexamples_are_those_that_a_search_finds() {
+    let models = Models::new();
+    let mut found = BTreeMap::new();
+    for entry in all_mutants() {
+        let Expected::Violated { property, .. } = entry.expected else { continue };
+        let space = models.space(&entry.name).unwrap();
+        let mut on_progress = |_| ControlFlow::Continue(());
+        let search = space.search(Some(property), Limits::default(), &mut on_progress);
+        let path = search.paths.get(property).expect("it is violated");
+        let here = models.find(&entry.name, path, None).unwrap();
+        let fingerprint = hex(space.picture(&here.place).fingerprint);
+        found.insert(entry.name, Kept { path: path_text(path), fingerprint });
+    }
+    if std::env::var_os("TENURE_BLESS").is_some() {
+        let json = serde_json::to_string_pretty(&found).unwrap() + "\n";
+        std::fs::write("src/explorer/gallery.json", json).unwrap();
+        return;
+    }
+    assert_eq!(found, gallery::kept(), "set TENURE_BLESS=1 if a model was meant to change");
+}
+
+#[test]
+fn only_who_calls_us_by_our_name_is_answered() {
+    for host in ["evil.example", "evil.example:8642", "127.0.0.1", ""] {
+        let reply = ask("GET", "/api/models", &format!("Host: {host}\r\n"), "");
+        assert_eq!(reply.status, 421, "{host}");
+        assert!(reply.error().contains("127.0.0.1"));
+    }
+    let localhost = format!("Host: localhost:{}\r\n", server().port());
+    assert_eq!(ask("GET", "/api/models", &localhost, "").status, 200);
+    let from_elsewhere = ask("POST", "/api/import", "Origin: http://evil.example\r\n", "{}");
+    assert_eq!(from_elsewhere.status, 403);
+}
+
+#[test]
+fn every_answer_forbids_what_is_not_ours() {
+    for path in ["/", "/app.js", "/api/models", "/api/nothing", "/../Cargo.toml"] {
+        let head = get(path).head.to_lowercase();
+        let policy = head.lines().find(|line| line.starts_with("content-security-policy:"));
+        let policy = policy.unwrap_or_else(|| panic!("{path} has a policy"));
+        assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe"), "{policy}");
+        assert!(head.contains("x-content-type-options: nosniff"));
+    }
+    // Only what was built in is served, whatever lies in the working directory.
+    assert_eq!(get("/Cargo.toml").status, 404);
+}
+
+#[test]
+fn what_cannot_be_answered_is_said_in_json() {
+    let cases = [
+        ("/api/state?model=nothing", 404, "there is no model"),
+        ("/api/state", 400, "model is missing"),
+        ("/api/state?model=L-1&path=x", 400, "a list of the numbers"),
+        ("/api/state?model=L-1&path=99", 409, "made for another model"),
+        ("/api/state?model=L-1&path=0&fingerprint=00", 409, "made for another model"),
+        ("/api/search?model=L-1&goal=nothing", 400, "has no property"),
+        ("/api/timing?lease=15", 400, "lease=15"),
+        ("/api/timing/check?lease=2s&give_up=10s", 422, "lease"),
+        ("/api/nothing", 404, "nothing at this address"),
+    ];
+    for (path, status, words) in cases {
+        let reply = get(path);
+        assert_eq!(reply.status, status, "{path} {}", reply.body);
+        assert!(reply.error().contains(words), "{path}: {}", reply.error());
+    }
+    for body in ["", "{}", "{\"files\":[]}", "{\"files\":[{\"name\":\"x\",\"text\":\"no trace\"}]}"]
+    {
+        let reply = ask("POST", "/api/import", "", body);
+        assert!(matches!(reply.status, 400 | 422), "{body}");
+        assert!(!reply.error().is_empty());
+    }
+    let long = "0.".repeat(3000);
+    assert_eq!(get(&format!("/api/state?model=L-1&path={long}")).status, 400);
+}
+
+#[test]
+fn a_state_has_its_actions_its_properties_and_what_has_changed() {
+    let Kept { path, fingerprint } = kept("L-1");
+    let reply = get(&format!("/api/state?model=L-1&path={path}&fingerprint={fingerprint}")).json();
+    assert_eq!(reply["fingerprint"], fingerprint);
+    let property = &reply["properties"][0];
+    assert_eq!(property["name"], "single_writer");
+    assert_eq!(property["is_true"], false, "judged on this very state");
+    assert!(!reply["changes"].as_array().unwrap().is_empty());
+    let actions = reply["actions"].as_array().unwrap();
+    assert!(actions.iter().all(|action| action["label"].is_string() && action["kind"].is_string()));
+    assert!(reply["tree"]["nodes"].is_array());
+    // The state before is judged by itself too, whatever lies on the way.
+    let (before, _) = path.rsplit_once('.').unwrap();
+    let reply = get(&format!("/api/state?model=L-1&path={before}")).json();
+    assert_eq!(reply["properties"][0]["is_true"], true);
+}
+
+#[test]
+fn a_search_tells_how_far_it_is_and_ends_with_the_shortest_path() {
+    let reply = get("/api/search?model=I-1&goal=one_decision");
+    let end = reply.body.lines().skip_while(|line| *line != "event: end").nth(1).expect("an end");
+    let found: Value = serde_json::from_str(end.trim_start_matches("data: ")).unwrap();
+    assert_eq!(found["end"], "found");
+    let path = found["properties"][0]["path"].as_str().unwrap();
+    assert_eq!(path.split('.').count(), 5, "as the registry has it");
+}
+
+/// One search at a time: a second is refused with what to do.
+#[test]
+fn with_two_properties_each_path_is_the_shortest_of_its_own() {
+    let space = Models::new().space("irc-one").unwrap();
+    let mut on_progress = |_| ControlFlow::Continue(());
+    let all = space.search(None, Limits::default(), &mut on_progress);
+    assert!(all.exhaustive && all.violated.is_empty());
+    for name in ["both_active", "deleted", "rejected"] {
+        let alone = space.search(Some(name), Limits::default(), &mut on_progress);
+        assert_eq!(alone.paths[name].len(), all.paths[name].len(), "{name}");
+        assert!(alone.unique < all.unique, "{name}: the search stops at the first");
+        assert!(!alone.exhaustive);
+    }
+}
+
+#[test]
+fn a_story_comes_back_from_each_form_as_it_was() {
+    for id in ["L-1", "L-16", "I-7", "L-28"] {
+        let story = told(id, true);
+        let back = |name: &str, text: String| import::import(&[(name.to_owned(), text)]).unwrap();
+        assert_eq!(back("x.ndjson", export::ndjson(&story)), story, "{id}: NDJSON");
+        assert_eq!(back("x.itf.json", export::itf(&story)), story, "{id}: ITF");
+        let plain = told(id, false);
+        assert_eq!(back("x.itf.json", export::itf(&plain)), plain, "{id}: ITF without states");
+    }
+}
+
+#[test]
+fn the_informal_trace_format_is_as_its_own_crate_reads_it() {
+    let story = told("I-7", true);
+    let trace = itf::trace_from_str::<itf::Value>(&export::itf(&story)).expect("it is ITF");
+    assert_eq!(trace.states.len(), story.steps.len() + 1);
+    assert_eq!(trace.vars, ["state"]);
+}
+
+#[test]
+fn a_trace_of_another_tool_is_shown() {
+    let text = json!({
+        "#meta": { "format": "ITF" }, "vars": ["x"], "loop": 1, "states": [
+            { "#meta": { "index": 0 }, "x": { "#bigint": "18446744073709551615" } },
+            { "#meta": { "index": 1 }, "x": { "#map": [[1, { "#set": [EVIL] }]] }, "mbt::actionTaken": "go" },
+        ],
+    });
+    let story = import::import(&[("other.itf.json".to_owned(), text.to_string())]).unwrap();
+    assert_eq!(story.steps.len(), 1);
+    assert_eq!(story.steps[0].told.label, "go");
+    assert_eq!(story.back_to, Some(1));
+    assert!(!story.clock.common, "nothing is certain without a clock");
+}
+
+#[test]
+fn what_somebody_else_has_written_cannot_leave_the_data_of_a_report() {
+    let mut story = told("L-1", true);
+    story.title = EVIL.to_owned();
+    story.steps[0].told.label = EVIL.to_owned();
+    let page = report::html(&story);
+    assert!(!page.contains(EVIL) && !page.contains("<img"));
+    assert!(page.contains("default-src 'none'") && !page.contains("unsafe-inline"));
+    let (_, data) = page.split_once("id=\"story\">").unwrap();
+    let (data, _) = data.split_once("</script>").unwrap();
+    assert_eq!(serde_json::from_str::<Story>(data).unwrap(), story);
+    let text = export::plantuml(&story);
+    assert!(text.starts_with("@startuml\n") && text.ends_with("@enduml\n"));
+    let lines_of = |story: &Story| export::plantuml(story).lines().count();
+    story.steps[0].told.label = "a\n@enduml\nb".to_owned();
+    assert_eq!(lines_of(&story), text.lines().count(), "no text ends a line");
+}
+
+#[test]
+fn a_timing_is_judged_with_its_numbers_and_its_model_explored() {
+    let safe = get("/api/timing?lease=15s&give_up=10s&hook=2s&clock_error_ppm=1000").json();
+    assert_eq!(safe["safe"], true);
+    let unsafe_ = get("/api/timing?lease=12s&give_up=10s&hook=2s&clock_error_ppm=1000").json();
+    assert_eq!(unsafe_["safe"], false);
+    assert!(!unsafe_["errors"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_step_at_depth_200_of_a_warm_server_is_quick() {
+    // Always the first action that changes something and leads on.
+    let space = Models::new().space("timed-2").unwrap();
+    let (mut path, mut place) = (Vec::new(), space.start());
+    for depth in 0_usize..260 {
+        let count = space.actions(&place).len();
+        let order = (0..count).map(|k| (k + depth) % count);
+        let next = order
+            .filter_map(|index| Some((index, space.take(&place, index)?)))
+            .find(|(_, after)| !space.is_same(&place, after));
+        let (index, after) = next.expect("time goes on");
+        path.push(index as u32);
+        place = after;
+    }
+    let url =
+        |length: usize| format!("/api/state?model=timed-2&path={}", path_text(&path[..length]));
+    assert_eq!(get(&url(200)).status, 200);
+    let mut times: Vec<Duration> = (201..260)
+        .map(|length| {
+            let begun = Instant::now();
+            assert_eq!(get(&url(length)).status, 200);
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!(
+        "a step beyond depth 200, over HTTP: median {:?}, worst of {} {:?}, {cores} cores",
+        times[times.len() / 2],
+        times.len(),
+        times[times.len() - 1]
+    );
+}

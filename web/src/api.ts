@@ -1,0 +1,69 @@
+// Asks the server. Whatever fails is thrown as a text that says what to do, and shown on the page.
+import type { Found, Progress } from './types'
+
+async function failure(response: Response): Promise<Error> {
+  const text = await response.text()
+  try {
+    return new Error((JSON.parse(text) as { error: string }).error)
+  } catch {
+    return new Error(`${response.status} ${response.statusText}`)
+  }
+}
+
+const reach = async (url: string, init?: RequestInit): Promise<Response> => {
+  let response: Response
+  try {
+    response = await fetch(url, init)
+  } catch (error) {
+    if ((error as Error).name === 'AbortError') throw error
+    throw new Error('the explorer does not answer: is `tenure explore` still running?')
+  }
+  if (!response.ok) throw await failure(response)
+  return response
+}
+
+export async function get<T>(path: string, query: Record<string, string> = {}): Promise<T> {
+  const text = new URLSearchParams(query).toString()
+  return (await (await reach(`/api/${path}${text && `?${text}`}`)).json()) as T
+}
+
+const post = (path: string, body: unknown) =>
+  reach(`/api/${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
+
+export const postJson = async <T>(path: string, body: unknown): Promise<T> => (await (await post(path, body)).json()) as T
+export const postText = async (path: string, body: unknown): Promise<string> => (await post(path, body)).text()
+
+/** Follows a search to its end. Aborting it ends the search in the server too. */
+export async function follow(
+  path: string,
+  query: Record<string, string>,
+  onProgress: (progress: Progress) => void,
+  signal: AbortSignal,
+): Promise<Found> {
+  const response = await reach(`/api/${path}?${new URLSearchParams(query)}`, { signal })
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
+  let text = ''
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) throw new Error('the search ended without a result')
+    text += value
+    for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
+      const lines = text.slice(0, end).split('\n')
+      text = text.slice(end + 2)
+      const field = (name: string) => lines.find(line => line.startsWith(`${name}:`))?.slice(name.length + 1).trim()
+      const data = field('data')
+      if (data === undefined) continue
+      if (field('event') === 'end') return JSON.parse(data) as Found
+      onProgress(JSON.parse(data) as Progress)
+    }
+  }
+}
+
+export function save(name: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text]))
+  const link = document.createElement('a')
+  link.href = url
+  link.download = name
+  link.click()
+  setTimeout(() => URL.revokeObjectURL(url), 10_000)
+}

@@ -1,0 +1,177 @@
+// The page: its address, its keys, its colours, and what went wrong.
+import { render } from 'preact'
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
+import { Explore, ModelList } from './explore'
+import { Compare, Config, Gallery, Open } from './pages'
+import { StoryView, type Where } from './view'
+import type { Story } from './types'
+
+/** Everything that a link holds. */
+export interface Route {
+  page: string
+  id: string
+  path: string
+  fingerprint: string
+  row: number | null
+  actors: number[]
+  query: string
+  left: string
+  right: string
+  mended: boolean
+}
+
+export function parse(hash: string): Route {
+  const [place = '', text = ''] = hash.replace(/^#\/?/, '').split('?')
+  const [page = '', id = ''] = place.split('/')
+  const query = new URLSearchParams(text)
+  const row = query.get('row')
+  return {
+    page,
+    id: decodeURIComponent(id),
+    path: query.get('path') ?? '',
+    fingerprint: query.get('fp') ?? '',
+    row: row === null ? null : Number(row) || 0,
+    actors: (query.get('actors') ?? '').split('.').filter(Boolean).map(Number).filter(Number.isInteger),
+    query: query.get('q') ?? '',
+    left: query.get('left') ?? '',
+    right: query.get('right') ?? '',
+    mended: query.get('mended') === '1',
+  }
+}
+
+export function print(route: Route): string {
+  const query = new URLSearchParams()
+  if (route.path) query.set('path', route.path)
+  if (route.fingerprint) query.set('fp', route.fingerprint)
+  if (route.row !== null) query.set('row', String(route.row))
+  if (route.actors.length > 0) query.set('actors', route.actors.join('.'))
+  if (route.query) query.set('q', route.query)
+  if (route.left) query.set('left', route.left)
+  if (route.right) query.set('right', route.right)
+  if (route.mended) query.set('mended', '1')
+  const text = query.toString()
+  return `#/${route.page}${route.id && `/${encodeURIComponent(route.id)}`}${text && `?${text}`}`
+}
+
+const KEYS = [
+  ['↓ → j', 'one step on'], ['↑ ← k', 'one step back'], ['Home End', 'the beginning, the end'], ['/', 'search'],
+  ['n N', 'the next, the last hit'], ['c', 'only the causal cone of this step'], ['t', 'diagram or text'], ['?', 'these keys'],
+] as const
+
+function Help({ open, onClose }: { open: boolean; onClose: () => void }) {
+  const dialog = useRef<HTMLDialogElement>(null)
+  useEffect(() => {
+    if (open) dialog.current?.showModal?.()
+    else dialog.current?.close?.()
+  }, [open])
+  return (
+    <dialog ref={dialog} onClose={onClose} aria-label="Keys">
+      <h2>Keys</h2>
+      <dl>{KEYS.map(([key, what]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{what}</dd></div>)}</dl>
+      <button type="button" class="button" onClick={onClose}>Close</button>
+    </dialog>
+  )
+}
+
+const THEMES = ['system', 'light', 'dark'] as const
+
+function useTheme() {
+  const [theme, setTheme] = useState<string>(() => { try { return localStorage.getItem('theme') ?? 'system' } catch { return 'system' } })
+  useEffect(() => {
+    if (theme === 'system') delete document.documentElement.dataset.theme
+    else document.documentElement.dataset.theme = theme
+    try { localStorage.setItem('theme', theme) } catch { /* a file that is opened from a disk may have no storage */ }
+  }, [theme])
+  return [theme, () => setTheme(THEMES[(THEMES.indexOf(theme as 'system') + 1) % THEMES.length])] as const
+}
+
+function useHelp() {
+  const [help, setHelp] = useState(false)
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key === '?' && !(event.target as HTMLElement).closest('input, textarea, select')) setHelp(is => !is)
+    }
+    document.addEventListener('keydown', onKey)
+    return () => document.removeEventListener('keydown', onKey)
+  }, [])
+  return [help, setHelp] as const
+}
+
+const PAGES = [['', 'Gallery'], ['models', 'Models'], ['compare', 'Compare'], ['open', 'Traces'], ['config', 'Timing']] as const
+
+function App() {
+  const [route, setRoute] = useState(() => parse(location.hash))
+  const [problem, setProblem] = useState<Error | null>(null)
+  const [theme, nextTheme] = useTheme()
+  const [help, setHelp] = useHelp()
+  useEffect(() => {
+    const onHash = () => { setRoute(parse(location.hash)); setProblem(null) }
+    addEventListener('hashchange', onHash)
+    return () => removeEventListener('hashchange', onHash)
+  }, [])
+  const go = useCallback((change: Partial<Route>) => {
+    setRoute(old => {
+      const next = { ...old, ...change }
+      const hash = print(next)
+      // A new path is a place to come back to; a row, a filter and a search are not.
+      if (change.path !== undefined && change.path !== old.path) history.pushState(null, '', hash)
+      else history.replaceState(null, '', hash)
+      return next
+    })
+  }, [])
+  const page = route.page === 'opened' ? 'open' : route.page
+  const current = page === 'model' ? 'models' : page
+  useEffect(() => { document.title = `${route.id || PAGES.find(([key]) => key === current)?.[1] || 'tenure'} – tenure explorer` }, [route.id, current])
+  return (
+    <>
+      <a class="skip" href="#content" onClick={event => { event.preventDefault(); document.getElementById('content')?.focus() }}>Skip to the content</a>
+      <header>
+        <a class="brand" href="#/"><img src="icon.svg" alt="" width="26" height="26" /> tenure <span>explorer</span></a>
+        <nav aria-label="Pages">
+          {PAGES.map(([key, name]) => <a key={key} href={`#/${key}`} aria-current={current === key ? 'page' : undefined}>{name}</a>)}
+        </nav>
+        <button type="button" class="ghost" onClick={nextTheme} title="Colours: system, light, dark">{theme === 'dark' ? '☾' : theme === 'light' ? '☀' : '◐'} <span class="wide">{theme}</span></button>
+        <button type="button" class="ghost" onClick={() => setHelp(true)} aria-label="Keys">?</button>
+      </header>
+      {problem && <div class="problem" role="alert"><span>{problem.message}</span><button type="button" onClick={() => setProblem(null)} aria-label="Dismiss">✕</button></div>}
+      <main id="content" tabIndex={-1}>
+        {page === '' && <Gallery onProblem={setProblem} />}
+        {page === 'models' && <ModelList onProblem={setProblem} />}
+        {page === 'model' && <Explore route={route} go={go} onProblem={setProblem} />}
+        {page === 'compare' && <Compare route={route} go={go} onProblem={setProblem} key="compare" />}
+        {page === 'open' && <Open route={route} go={go} onProblem={setProblem} />}
+        {page === 'config' && <Config onProblem={setProblem} />}
+        {!['', 'models', 'model', 'compare', 'open', 'config'].includes(page) && <p class="page">There is no such page: go to the <a href="#/">gallery</a>.</p>}
+      </main>
+      <Help open={help} onClose={() => setHelp(false)} />
+    </>
+  )
+}
+
+/** A file that holds its story, and needs no server. */
+function Report({ story }: { story: Story }) {
+  const [where, setWhere] = useState<Where>({ row: 0, actors: [], query: '' })
+  const [theme, nextTheme] = useTheme()
+  const [help, setHelp] = useHelp()
+  return (
+    <>
+      <header>
+        <span class="brand">tenure <span>report</span></span><span class="spacer" />
+        <button type="button" class="ghost" onClick={nextTheme} title="Colours: system, light, dark">{theme}</button>
+        <button type="button" class="ghost" onClick={() => setHelp(true)} aria-label="Keys">?</button>
+      </header>
+      <main id="content" class="page">
+        <h1>{story.title}</h1>
+        <StoryView story={story} where={where} onWhere={change => setWhere(old => ({ ...old, ...change }))} onProblem={() => undefined} offline />
+      </main>
+      <Help open={help} onClose={() => setHelp(false)} />
+    </>
+  )
+}
+
+const root = document.getElementById('app')
+if (root) {
+  const baked = document.getElementById('story')
+  const story = baked ? (JSON.parse(baked.textContent ?? 'null') as Story | string) : null
+  render(story !== null && typeof story === 'object' ? <Report story={story} /> : <App />, root)
+}

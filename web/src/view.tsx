@@ -1,0 +1,176 @@
+// One story: the diagram or its text, the state, the properties, and what to do with it.
+import type { ComponentChildren } from 'preact'
+import { useEffect, useMemo, useState } from 'preact/hooks'
+import { postText, save } from './api'
+import { Diagram, Twin } from './diagram'
+import { broken, cone as coneOf, moment, overlapping, search, time } from './story'
+import { StateTree } from './tree'
+import type { Change, Judged, Story, Tree } from './types'
+
+export interface Where { row: number; actors: number[]; query: string }
+
+interface Props {
+  story: Story
+  where: Where
+  onWhere: (where: Partial<Where>) => void
+  /** What the server knows of the chosen state beyond the story. */
+  state?: { tree: Tree; changes: Change[]; properties: Judged[] } | null
+  actions?: ComponentChildren
+  tools?: ComponentChildren
+  onProblem: (error: Error) => void
+  /** A file that is opened without a server cannot ask for other forms. */
+  offline?: boolean
+  /** The whole story for an export, with every state. */
+  whole?: () => Promise<Story>
+}
+
+const FORMS = [
+  ['itf', 'ITF', 'itf.json'],
+  ['ndjson', 'NDJSON', 'ndjson'],
+  ['plantuml', 'PlantUML', 'puml'],
+  ['html', 'HTML', 'html'],
+] as const
+
+function Properties({ all }: { all: Judged[] }) {
+  if (all.length === 0) return <p class="quiet">nothing judges this story</p>
+  return (
+    <ul class="properties">
+      {all.map(({ name, always, is_true }) => {
+        const [sign, word, kind] = always
+          ? is_true ? ['✓', 'holds here', 'good'] : ['✗', 'violated here', 'bad']
+          : is_true ? ['●', 'true here', 'good'] : ['○', 'not true here', 'quiet']
+        return <li key={name} class={kind}><span aria-hidden="true">{sign}</span> <code>{name}</code> <span>{word}</span> <small>{always ? 'always' : 'sometimes'}</small></li>
+      })}
+    </ul>
+  )
+}
+
+export function StoryView({ story, where, onWhere, state, actions, tools, onProblem, offline, whole }: Props) {
+  const row = Math.min(where.row, story.steps.length)
+  const [tab, setTab] = useState<'picture' | 'text'>('picture')
+  const [near, setNear] = useState(false)
+  const actors = useMemo(() => new Set(where.actors), [where.actors.join()])
+  const hits = useMemo(() => search(story, where.query), [story, where.query])
+  const hitSet = useMemo(() => new Set(hits), [hits])
+  const cone = useMemo(() => (near ? coneOf(story, row) : null), [story, row, near])
+  const now = moment(story, row)
+  const shown = state ?? (now.tree === undefined ? null : { tree: now.tree, changes: now.changes ?? [], properties: now.properties ?? [] })
+  const writers = overlapping(now)
+  const wrong = broken(now)
+
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      const target = event.target as HTMLElement
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input:not([type=range]), textarea, select, dialog')) return
+      const last = story.steps.length
+      const by: Record<string, () => void> = {
+        ArrowDown: () => onWhere({ row: Math.min(last, row + 1) }),
+        j: () => onWhere({ row: Math.min(last, row + 1) }),
+        ArrowUp: () => onWhere({ row: Math.max(0, row - 1) }),
+        k: () => onWhere({ row: Math.max(0, row - 1) }),
+        Home: () => onWhere({ row: 0 }),
+        End: () => onWhere({ row: last }),
+        n: () => { const next = hits.find(hit => hit > row) ?? hits[0]; if (next !== undefined) onWhere({ row: next }) },
+        N: () => { const next = hits.findLast(hit => hit < row) ?? hits.at(-1); if (next !== undefined) onWhere({ row: next }) },
+        c: () => setNear(is => !is),
+        t: () => setTab(is => (is === 'picture' ? 'text' : 'picture')),
+        '/': () => document.getElementById('search')?.focus(),
+        ArrowRight: () => onWhere({ row: Math.min(last, row + 1) }),
+        ArrowLeft: () => onWhere({ row: Math.max(0, row - 1) }),
+      }
+      const act = by[event.key]
+      if (!act || (target as HTMLInputElement).type === 'range') return
+      event.preventDefault()
+      act()
+    }
+    document.addEventListener('keydown', onKey)
+    return () => document.removeEventListener('keydown', onKey)
+  })
+
+  const toggle = (node: number) => {
+    const next = new Set(actors)
+    if (next.has(node)) next.delete(node)
+    else next.add(node)
+    onWhere({ actors: [...next].sort((a, b) => a - b) })
+  }
+  const exported = async (form: string, ending: string) => {
+    try {
+      const text = await postText(`export/${form}`, whole ? await whole() : story)
+      save(`${story.title.replace(/[^\w-]+/g, '-')}.${ending}`, text)
+    } catch (error) {
+      onProblem(error as Error)
+    }
+  }
+
+  return (
+    <div class="story">
+      <div class="toolbar">
+        <label class="search">
+          <span class="sr">Search the steps</span>
+          <input id="search" type="search" placeholder="Search:  text   actor:n0   msg:write   changed:phase" value={where.query} onInput={event => onWhere({ query: event.currentTarget.value })} />
+        </label>
+        {where.query && <span class="quiet" role="status">{hits.length} {hits.length === 1 ? 'step' : 'steps'}</span>}
+        <fieldset class="chips">
+          <legend class="sr">Show only these nodes</legend>
+          {story.lanes.map((lane, node) => (
+            <button type="button" class="chip" aria-pressed={actors.has(node)} key={node} onClick={() => toggle(node)}>{lane.name}</button>
+          ))}
+          <button type="button" class="chip" aria-pressed={near} onClick={() => setNear(!near)} title="Only what led to this step, or follows from it (c)">causal cone</button>
+        </fieldset>
+        {tools}
+        {!offline && (
+          <details class="menu">
+            <summary class="button">Export</summary>
+            <div>{FORMS.map(([form, name, ending]) => <button type="button" key={form} onClick={() => exported(form, ending)}>{name}</button>)}</div>
+          </details>
+        )}
+      </div>
+      {(story.notes ?? []).map(note => <p class={`note ${/REJECTED/.test(note) ? 'bad' : ''}`} key={note}>{note}</p>)}
+      <div class="columns">
+        <section class="main" aria-label="What happened">
+          <div class="tabs" role="tablist" aria-label="How to show it">
+            <button type="button" role="tab" aria-selected={tab === 'picture'} onClick={() => setTab('picture')}>Diagram</button>
+            <button type="button" role="tab" aria-selected={tab === 'text'} onClick={() => setTab('text')}>Text</button>
+            <ul class="legend" aria-label="Signs">
+              <li><i class="hold" />holds</li><li><i class="hook" />stopping</li><li><i class="watch" />watches</li><li><i class="both" />overlap</li>
+            </ul>
+          </div>
+          {tab === 'picture'
+            ? <Diagram story={story} row={row} onRow={row => onWhere({ row })} actors={actors} hits={hitSet} cone={cone} />
+            : <Twin story={story} row={row} onRow={row => onWhere({ row })} actors={actors} />}
+          <div class="scrubber">
+            <button type="button" aria-label="one step back" disabled={row === 0} onClick={() => onWhere({ row: row - 1 })}>◀</button>
+            <label><span class="sr">Step</span><input type="range" min="0" max={story.steps.length} value={row} onInput={event => onWhere({ row: Number(event.currentTarget.value) })} /></label>
+            <button type="button" aria-label="one step on" disabled={row >= story.steps.length} onClick={() => onWhere({ row: row + 1 })}>▶</button>
+            <output aria-live="polite">step {row} of {story.steps.length} {time(story, now.at)}</output>
+          </div>
+          <p class="quiet clock">Clock: {story.clock.about}.</p>
+        </section>
+        <aside aria-label="The chosen step">
+          <h2 class="what">{row === 0 ? 'The beginning' : `${row}. ${story.steps[row - 1].label}`}</h2>
+          {writers.length > 0 && (
+            <p class="alert" role="status"><b>{story.clock.common ? 'Overlap' : 'Overlap, if the clocks agree'}:</b> {writers.map(node => story.lanes[node].name).join(' and ')} may both write.</p>
+          )}
+          {wrong.map(name => <p class="alert" key={name}><b>Violated:</b> <code>{name}</code></p>)}
+          {actions}
+          <h3>Properties of this state</h3>
+          <Properties all={state?.properties ?? now.properties ?? []} />
+          <h3>Nodes</h3>
+          <dl class="nodes">
+            {now.lanes.map((lane, node) => (actors.size === 0 || actors.has(node)) && (
+              <div key={node}>
+                <dt>{story.lanes[node].name} <span class="pill">{lane.role}{lane.epoch === undefined ? '' : ` e${lane.epoch}`}</span>{lane.condition !== 'running' && lane.condition !== lane.role && <span class="pill">{lane.condition}</span>}</dt>
+                {(lane.facts ?? []).map(([name, value]) => {
+                  const before = row === 0 ? value : moment(story, row - 1).lanes[node].facts?.find(([other]) => other === name)?.[1]
+                  return <dd key={name} class={before === value ? '' : 'changed'}><span>{name}</span> {value}{before !== value && before !== undefined && <del> {before}</del>}</dd>
+                })}
+              </div>
+            ))}
+          </dl>
+          {row > 0 && story.steps[row - 1].full !== undefined && (<><h3>Message</h3><pre class="full">{story.steps[row - 1].full}</pre></>)}
+          {shown && (<><h3>State</h3><StateTree tree={shown.tree} changes={shown.changes} key={`${row}`} /></>)}
+        </aside>
+      </div>
+    </div>
+  )
+}

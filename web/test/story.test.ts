@@ -1,0 +1,89 @@
+import { describe, expect, it } from 'vitest'
+import { align, arrows, broken, cone, overlaps, search, seconds, stretches } from '../src/story'
+import type { Moment, Portrait, Step, Story } from '../src/types'
+
+const node = (bar?: Portrait['bar'], epoch?: string, condition = 'running'): Portrait => ({ role: bar ?? 'watching', condition, bar, epoch })
+const at = (...lanes: Portrait[]): Moment => ({ at: '0', lanes })
+const step = (label: string, rest: Partial<Step> = {}): Step => ({ kind: 'deliver', label, after: at(node(), node()), ...rest })
+const story = (steps: Step[], first = at(node(), node())): Story => ({
+  tenure_story: 1, title: 'a test', source: 'model', clock: { unit: 'steps', common: true, about: '' },
+  lanes: [{ name: 'host n0', kind: 'host' }, { name: 'store n1', kind: 'store' }], first, steps,
+})
+
+describe('arrows', () => {
+  const told = story([
+    step('n0: timer', { kind: 'fire', actor: 0, sends: [{ uid: '1.0', dst: 1, msg: 'Read' }, { uid: '1.1', dst: 1, msg: 'Write' }, { uid: '1.2', dst: 1, msg: 'Write' }] }),
+    step('Read arrives', { actor: 1, src: 0, dst: 1, uid: '1.0', msg: 'Read' }),
+    step('Read arrives again', { actor: 1, src: 0, dst: 1, uid: '1.0', again: true, msg: 'Read' }),
+    step('Write is lost', { kind: 'lose', src: 0, dst: 1, uid: '1.1', msg: 'Write' }),
+  ])
+  it('go from the sending to the arrival, and say what became of each message', () => {
+    expect(arrows(told).map(({ uid, from, to, fate }) => [uid, from, to, fate])).toEqual([
+      ['1.0', 1, 2, 'arrived'], ['1.0', 1, 3, 'again'], ['1.1', 1, 4, 'lost'], ['1.2', 1, null, 'under way'],
+    ])
+  })
+  it('give the cone of a step: the order of each node, and messages', () => {
+    const more = story([...told.steps, step('elsewhere', { kind: 'fire', actor: 0 })])
+    expect(cone(more, 2)).toEqual(new Set([1, 2, 3]))
+    expect(cone(more, 4)).toEqual(new Set([1, 4]))
+    expect(cone(more, 5)).toEqual(new Set([1, 5]))
+  })
+})
+
+describe('bars', () => {
+  const told = story([
+    step('a', { after: at(node('hold', '1'), node()) }),
+    step('b', { after: at(node('hold', '1'), node('hook', '2')) }),
+    step('c', { after: at(node('hold', '2'), node('hold', '2', 'paused')) }),
+  ])
+  it('are stretches of one bar and one epoch', () => {
+    expect(stretches(told).map(({ lane, bar, epoch, from, to }) => [lane, bar, epoch, from, to])).toEqual([
+      [0, 'hold', '1', 1, 2], [0, 'hold', '2', 3, 3], [1, 'hook', '2', 2, 2], [1, 'hold', '2', 3, 3],
+    ])
+  })
+  it('overlap where two nodes that run may write; one that is paused does nothing', () => {
+    expect(overlaps(told)).toEqual([{ from: 2, to: 2, lanes: [0, 1] }])
+  })
+})
+
+describe('search', () => {
+  const told = story([
+    step('host n0 → store n1: Write', { actor: 1, src: 0, dst: 1, msg: 'Write n0 e1', full: 'Write { <img onerror=x> }' }),
+    step('a tick passes', { kind: 'elapse', after: { ...at(node(), node()), changes: [{ path: ['nodes', '0', 'phase'], kind: 'changed' }] } }),
+  ])
+  it('takes words, actor:, msg: and changed:, all of which must fit', () => {
+    expect(search(told, '')).toEqual([])
+    expect(search(told, 'tick')).toEqual([2])
+    expect(search(told, 'actor:n0 msg:write')).toEqual([1])
+    expect(search(told, 'actor:store tick')).toEqual([])
+    expect(search(told, 'changed:phase')).toEqual([2])
+    expect(search(told, '<img')).toEqual([1])
+  })
+})
+
+describe('alignment', () => {
+  const of = (...labels: string[]) => story(labels.map(label => step(label)))
+  it('is a longest common subsequence and knows where the two part', () => {
+    const { pairs, divergence } = align(of('a', 'b', 'c', 'e'), of('a', 'x', 'c', 'd', 'e'))
+    expect(pairs).toEqual([
+      { left: 1, right: 1 }, { left: 2, right: null }, { left: null, right: 2 },
+      { left: 3, right: 3 }, { left: null, right: 4 }, { left: 4, right: 5 },
+    ])
+    expect(divergence).toBe(1)
+  })
+  it('finds nothing where nothing differs, and all of one side where there is no other', () => {
+    expect(align(of('a', 'b'), of('a', 'b')).divergence).toBeNull()
+    expect(align(of(), of('a')).pairs).toEqual([{ left: null, right: 1 }])
+  })
+})
+
+it('a property that must hold and does not is broken; one that need not hold here is not', () => {
+  const properties = [{ name: 'x', always: true, is_true: false }, { name: 'y', always: false, is_true: false }]
+  expect(broken({ at: '0', lanes: [], properties })).toEqual(['x'])
+})
+
+it('nanoseconds are shown in seconds, and what is unknown as unknown', () => {
+  expect(seconds('15000000000')).toBe('15.000 s')
+  expect(seconds('-2500000')).toBe('-0.003 s')
+  expect(seconds(null)).toBe('–')
+})
