@@ -110,13 +110,16 @@ fn when_the_whole_host_was_stopped_its_late_effects_are_refused_by_their_epoch()
     assert!(effects.iter().all(|&(epoch, taken)| taken == (epoch > first)), "{effects:?}");
 }
 
+/// Epochs, each with whether its effect was taken.
+type Effects = Arc<Mutex<Vec<(u64, bool)>>>;
+
 /// Something that is acted on: it takes an effect whose epoch is not below the highest that it has seen. Gives its
 /// address, and each effect with whether it was taken.
-fn fenced() -> (std::net::SocketAddr, Arc<Mutex<Vec<(u64, bool)>>>) {
+fn fenced() -> (std::net::SocketAddr, Effects) {
     use std::io::{BufRead as _, BufReader, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let effects: Arc<Mutex<Vec<(u64, bool)>>> = Arc::default();
+    let effects = Effects::default();
     let log = Arc::clone(&effects);
     std::thread::spawn(move || {
         let mut highest = 0;

@@ -111,7 +111,7 @@ fn the_work_of_a_host_that_is_stopped_ends_before_another_begins() {
 //= SPEC GUARD-19 test
 #[test]
 fn a_host_that_is_told_to_end_gives_the_lease_back_when_the_work_has_ended() {
-    let (mut cluster, [a, _], (_, pid)) = start(COMMAND);
+    let (mut cluster, [a, _], (_, pid)) = start(KILL);
     let told = Instant::now();
     cluster.signal(a, Signal::TERM);
     assert_eq!(cluster.code(a), Some(0));

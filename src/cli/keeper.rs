@@ -10,7 +10,7 @@
 //!
 //! What it cannot do: run while the machine or the keeper itself is stopped or killed. A node that goes on notices
 //! that its keeper is gone, gives up the term and has another one run the hooks; if both are gone, the work
-//! goes on, and only the epoch helps.
+//! goes on, and only the epoch helps. A keeper that is killed while `lead` runs leaves what that has started by then.
 
 use std::io::BufRead as _;
 use std::process::ExitCode;

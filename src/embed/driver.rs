@@ -9,7 +9,6 @@
 //! when the input is in hand, and before anything of its step is sent; a term that has ended is ended in the
 //! guard before anything of that step leaves.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,8 +92,8 @@ pub(super) struct Driver<S> {
     /// Who waits for the end of a term to be complete.
     releases: Vec<(Epoch, oneshot::Sender<()>)>,
     hand_overs: Vec<(Epoch, oneshot::Sender<Result<(), HandOverError>>)>,
-    /// When each request was sent, for the figures.
-    sent: BTreeMap<u64, BootInstant>,
+    /// The conditional write that is under way, and when it was sent, for the figures.
+    sent: Option<(u64, BootInstant)>,
     is_ending: bool,
     had_a_term: bool,
 }
@@ -108,7 +107,7 @@ impl<S: LeaseStore> Driver<S> {
             term: None,
             releases: Vec::new(),
             hand_overs: Vec::new(),
-            sent: BTreeMap::new(),
+            sent: None,
             is_ending: false,
             had_a_term: false,
         }
@@ -168,7 +167,7 @@ impl<S: LeaseStore> Driver<S> {
     fn begin(&mut self) {
         self.timers = Timers::new();
         self.state = None;
-        self.sent.clear();
+        self.sent = None;
         let incarnation = rand::random::<u64>() >> 1;
         let saved = HostStorage { incarnation, resumed: None, table: None };
         self.take_step(Input::Start(Some(Storage::Host(saved))), BootInstant::now());
@@ -184,7 +183,7 @@ impl<S: LeaseStore> Driver<S> {
                 self.take_step(Input::Deliver { src: src.into(), msg }, now);
             }
             Command::Unknown(request) => {
-                if self.sent.remove(&request).is_some() {
+                if self.sent.take_if(|(sent, _)| *sent == request).is_some() {
                     self.parts.stats.renew_failure("ambiguous");
                 }
             }
@@ -488,27 +487,18 @@ impl<S: LeaseStore> Driver<S> {
 
     /// One write is under way at a time: what has not been answered by now is given up.
     fn note_sent(&mut self, request: u64, now: BootInstant) {
-        for _ in 0..self.sent.len() {
+        if self.sent.replace((request, now)).is_some() {
             self.parts.stats.renew_failure("timeout");
         }
-        self.sent.clear();
-        self.sent.insert(request, now);
     }
 
     fn count_answer(&mut self, msg: &Msg) {
+        let (Msg::Written { nonce, .. } | Msg::Conflict { nonce, .. }) = msg else { return };
+        // An answer to an earlier attempt was counted as one that has not come.
+        let Some((_, sent)) = self.sent.take_if(|(request, _)| *request == nonce.n) else { return };
         match msg {
-            Msg::Written { nonce, .. } => {
-                if let Some(sent) = self.sent.remove(&nonce.n) {
-                    let took = BootInstant::now().saturating_duration_since(sent);
-                    self.parts.stats.renewed(took);
-                }
-            }
-            Msg::Conflict { nonce, .. } => {
-                if self.sent.remove(&nonce.n).is_some() {
-                    self.parts.stats.renew_failure("conflict");
-                }
-            }
-            _ => {}
+            Msg::Conflict { .. } => self.parts.stats.renew_failure("conflict"),
+            _ => self.parts.stats.renewed(BootInstant::now().saturating_duration_since(sent)),
         }
     }
 }
