@@ -55,9 +55,10 @@ fn compare(name: &str, depth: usize) {
         })
         .collect();
     println!("{name}: {} raw states, {} canonical ones", raw.len(), canonical.len());
-    for (what, left, right) in
-        [("never made by the canonical world", &made, &canonical), ("in no raw state", &canonical, &made)]
-    {
+    for (what, left, right) in [
+        ("never made by the canonical world", &made, &canonical),
+        ("in no raw state", &canonical, &made),
+    ] {
         if let Some(state) = left.difference(right).next() {
             panic!("{name}: {what}: {}", nearest(state, right));
         }

@@ -49,8 +49,7 @@ impl Futures {
 
     /// Whether it is in that life, and cannot begin another one of that number.
     fn is_in(&self, n: u64) -> bool {
-        let may_reuse =
-            self.backup.as_ref().is_some_and(|backup| backup.head.incarnation.n < n);
+        let may_reuse = self.backup.as_ref().is_some_and(|backup| backup.head.incarnation.n < n);
         n == self.now.head.incarnation.n && !may_reuse
     }
 
@@ -124,10 +123,9 @@ impl Futures {
             }
             (Work::Record(_) | Work::Prepare(_), Status::Unsynced) => true,
             (Work::Sync(_), Status::Unsynced) => self.is_over(work),
-            (
-                _,
-                Status::Promise { nonce, to, .. } | Status::Synced { nonce, to, .. },
-            ) => *to != me || self.is_done(work, Some(*nonce)),
+            (_, Status::Promise { nonce, to, .. } | Status::Synced { nonce, to, .. }) => {
+                *to != me || self.is_done(work, Some(*nonce))
+            }
             (Work::Record(_), _) => {
                 self.is_done(work, None)
                     || self.always(|ledger| {
@@ -227,7 +225,8 @@ fn rank_questions(world: &IrcWorld, state: &mut IrcState) {
             }
         });
         let ranks: Vec<u64> = used.into_iter().collect();
-        let rank = |nonce: u64| ranks.iter().position(|&one| one == nonce).map_or(0, |at| at as u64);
+        let rank =
+            |nonce: u64| ranks.iter().position(|&one| one == nonce).map_or(0, |at| at as u64);
         visit(state, node, me, &mut |of, nonce| {
             let is_now = of.is_none_or(|of| of == life);
             *nonce = if is_now { rank(*nonce) } else { 0 };

@@ -435,8 +435,8 @@ impl Desk<'_> {
         }
         over.retain(|&id| {
             let is_stuck = self.state.ledger.peerings.get(&id).is_none_or(|one| one.stuck);
-            let is_told = !self.has_records(id)
-                || !self.keeps(Safeguards::I_4_FORGET_AFTER_CONFIRMATION);
+            let is_told =
+                !self.has_records(id) || !self.keeps(Safeguards::I_4_FORGET_AFTER_CONFIRMATION);
             !self.state.ledger.on.contains(&id) && !is_stuck && is_told
         });
         over.sort_unstable();

@@ -273,8 +273,7 @@ impl Desk<'_> {
         let target = requested.target;
         let Some(&(owner, block)) = self.cp.networks.get(&target.network) else { return false };
         let [_, at_network, of_account] = self.cp.policy.quota;
-        let [pending_at, pending_of] =
-            self.state.index.pending(target.network, requested.account);
+        let [pending_at, pending_of] = self.state.index.pending(target.network, requested.account);
         owner == target.account
             && !block.overlaps(requested.block)
             && ((pending_at < at_network && pending_of < of_account)
