@@ -215,7 +215,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "irc-all",
-            "1 request: accept, reject, deletion and options by either side, expiry, crashes",
+            "1 request: accept, reject, deletion and options by either side, expiry",
             true,
             [0, 0, 0],
             || {
@@ -227,7 +227,7 @@ pub fn rows() -> Vec<Row> {
                     delete_by_r(),
                     delete_by_a(),
                 ];
-                let scope = Scope { crashes: 1, ..expiring(one(wishes)) };
+                let scope = expiring(one(wishes));
                 safe_world(&scope, vec![both_active(), deleted(), rejected(), expired()])
             },
         ),

@@ -1,5 +1,7 @@
 //! A few members, driven by hand, and what they answered.
 
+#![allow(unreachable_pub, reason = "the other files of this test use it")]
+
 pub use std::collections::BTreeMap;
 pub use std::ops::Range;
 pub use std::time::Duration;

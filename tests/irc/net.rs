@@ -1,5 +1,7 @@
 //! Regions and their servers, driven by hand over a network that keeps what nobody takes.
 
+#![allow(unreachable_pub, reason = "the other files of this test use it")]
+
 pub use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub use std::time::Duration;
 
