@@ -94,12 +94,7 @@ impl From<Row> for Entry {
 
 /// Every model of every protocol in which everything must hold.
 pub fn all_safe() -> Vec<Entry> {
-    safe()
-        .into_iter()
-        .map(Entry::from)
-        .chain(irc::registry::safe())
-        .chain(irc::registry::large())
-        .collect()
+    safe().into_iter().map(Entry::from).chain(irc::registry::safe()).collect()
 }
 
 /// Every model of every protocol that leaves out a rule.

@@ -27,7 +27,7 @@ use crate::irc::Storage;
 use crate::irc::facts::{
     Bundle, Decided, Incarnation, Options, Region, Requested, Sealed, from_bytes,
 };
-use crate::irc::ledger::{Ledger, Link};
+use crate::irc::ledger::{Kept, Ledger, Link};
 use crate::irc::msg::{Answer, Body, Call, Errand, Kind, Msg, Reply, Status, Work};
 use crate::irc::peering::Label;
 use crate::irc::safeguards::Safeguards;
@@ -321,20 +321,6 @@ fn strip(call: &mut Call) {
 
 /// Rule 6.
 fn blank_results(state: &mut IrcState) {
-    let blank = |ledger: &mut Ledger| {
-        ledger.audit = PersistentMap::default();
-        ledger.head.audited = (0, [0; 32]);
-        let all: Vec<u64> = ledger.tokens.iter().map(|(&token, _)| token).collect();
-        for token in all {
-            let Some(kept) = ledger.tokens.get(&token).cloned() else { continue };
-            if let Answer::Done { id, state } = kept.result
-                && (state != Label::Deleted || kept.at != 0)
-            {
-                let result = Answer::Done { id, state: Label::Deleted };
-                ledger.tokens.insert(token, crate::irc::ledger::Kept { result, at: 0, ..kept });
-            }
-        }
-    };
     for node in &mut state.nodes {
         if let Some(one) = &mut node.state {
             blank(&mut one.ledger);
@@ -346,6 +332,22 @@ fn blank_results(state: &mut IrcState) {
     for backup in state.ghost.backups.iter_mut().flatten() {
         let Storage::Control(ledger) = backup;
         blank(ledger);
+    }
+}
+
+/// What only people read of a ledger.
+pub(super) fn blank(ledger: &mut Ledger) {
+    ledger.audit = PersistentMap::default();
+    ledger.head.audited = (0, [0; 32]);
+    let all: Vec<u64> = ledger.tokens.iter().map(|(&token, _)| token).collect();
+    for token in all {
+        let Some(kept) = ledger.tokens.get(&token).cloned() else { continue };
+        if let Answer::Done { id, state } = kept.result
+            && (state != Label::Deleted || kept.at != 0)
+        {
+            let result = Answer::Done { id, state: Label::Deleted };
+            ledger.tokens.insert(token, Kept { result, at: 0, ..kept });
+        }
     }
 }
 

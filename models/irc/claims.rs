@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use stateright::Property;
 
+use super::canonical::blank;
 use super::{OUTSIDE, Scope, Wish, first};
 use crate::irc::facts::Region;
 use crate::irc::msg::{ClaimEpoch, Errand, Kind, Msg, Work};
@@ -104,7 +105,7 @@ impl Claims {
             faults,
             observer: ClaimObserver { wishes: self.wishes.clone(), claims: self.claims },
             settled: Vec::new(),
-            canonical: false,
+            canonical: self.safeguards == Safeguards::ALL,
             properties,
         }
     }
@@ -124,7 +125,9 @@ impl Observer<Party> for ClaimObserver {
         action: Action,
         after: &mut ClaimState,
     ) {
-        after.ghost.said += u8::from(matches!(action, Action::Say(_)));
+        // The next wish comes first, and then the polls.
+        let has_wish = usize::from(before.ghost.said) < self.wishes.len();
+        after.ghost.said += u8::from(matches!(action, Action::Say(0)) && has_wish);
         let (Some(PartyState::Control(old)), Some(PartyState::Control(new))) =
             (&before.nodes[0].state, after.nodes[0].state.clone())
         else {
@@ -164,22 +167,60 @@ impl Observer<Party> for ClaimObserver {
         }
     }
 
-    fn inputs(&self, _: &ClaimWorld, state: &ClaimState) -> Vec<Said<Party>> {
+    fn inputs(&self, world: &ClaimWorld, state: &ClaimState) -> Vec<Said<Party>> {
         let up = state.nodes[0].state.is_some();
-        let next = self.wishes.get(usize::from(state.ghost.said)).filter(|_| up);
-        next.into_iter()
-            .map(|wish| Said { dst: wish.at.into(), src: OUTSIDE, msg: wish.msg.clone() })
-            .collect()
+        if !up {
+            return Vec::new();
+        }
+        let next = self.wishes.get(usize::from(state.ghost.said));
+        let wish =
+            next.map(|wish| Said { dst: wish.at.into(), src: OUTSIDE, msg: wish.msg.clone() });
+        // A poll may come at any moment: its timer may fire at any, and it may be late.
+        let kinds = vec![Kind::PEERING, Kind::NOTICE];
+        let polls = (2..world.actors.len()).map(|server| Said {
+            dst: 0,
+            src: server,
+            msg: Msg::Poll { kinds: kinds.clone(), max: 1 },
+        });
+        wish.into_iter().chain(polls).collect()
     }
 
     fn within(&self, state: &ClaimState) -> bool {
-        match &state.nodes[0].state {
-            Some(PartyState::Control(state)) => state.claimed <= self.claims,
+        state.nodes.iter().all(|node| match &node.state {
+            Some(PartyState::Control(state)) => {
+                state.claimed <= self.claims && state.ledger.head.clock == 0
+            }
             _ => true,
-        }
+        })
     }
 
-    fn canonical(&self, _: &ClaimWorld, _: &mut ClaimState) {}
+    /// Polls come at any moment anyway, so none is under way and no timer waits for one; what a report
+    /// is answered only leads to another poll. Nothing waits before it is tried again, because a wait
+    /// may be over at any moment. And what only people read is blank.
+    fn canonical(&self, _: &ClaimWorld, state: &mut ClaimState) {
+        state.network.retain(|flight| {
+            !matches!(flight.msg, Msg::Poll { .. } | Msg::Reported { .. } | Msg::Told { .. })
+        });
+        for node in &mut state.nodes {
+            node.timers.retain(|(timer, _)| !matches!(timer, Timer::Poll | Timer::Retry(_)));
+            match &mut node.state {
+                Some(PartyState::Server(server)) => server.done = 0,
+                Some(PartyState::Control(control)) => {
+                    control.tries.clear();
+                    control.refused.clear();
+                    if !control.waits.is_empty() {
+                        control.waits.clear();
+                        control.reindex();
+                    }
+                    blank(&mut control.ledger);
+                }
+                _ => {}
+            }
+            if let Some(Storage::Control(ledger)) = &mut node.storage {
+                blank(ledger);
+            }
+        }
+    }
 }
 
 /// S10: a report under an old epoch changes nothing.

@@ -25,7 +25,7 @@ use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::facts::{Account, Decision, Incarnation, Network, OpId, Region, SealKey, Target};
 use crate::irc::ledger::{ControlState, Link};
 use crate::irc::msg::{Msg, Request, Token, block_of};
-use crate::irc::peering::{Label, Verb};
+use crate::irc::peering::{Label, Side, Verb};
 use crate::irc::safeguards::Safeguards;
 use crate::irc::{Party, Storage, Timer};
 use crate::lease::record::NodeId;
@@ -71,6 +71,8 @@ pub struct Scope {
     pub remember: u64,
     /// How far a region's clock runs.
     pub clock: u64,
+    /// How many undecided requests there may be at a network.
+    pub pending_max: usize,
     /// The rules that the control planes keep.
     pub safeguards: Safeguards,
 }
@@ -113,6 +115,7 @@ impl Scope {
             pending: 100,
             remember: 100,
             clock: 0,
+            pending_max: 50,
             safeguards: Safeguards::ALL,
         }
     }
@@ -135,6 +138,7 @@ impl Scope {
                 pending: self.pending,
                 remember: self.remember,
                 tokens: u64::MAX,
+                quota: [50, self.pending_max, 500],
                 sweep: None,
                 ..Policy::default()
             },
@@ -189,9 +193,9 @@ pub struct Ghost {
 /// Labels that were seen in some region: witnesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seen {
-    /// All were frozen at once, where all may be restored.
+    /// All waited for a promise at once, where all may be restored.
     pub all_frozen: bool,
-    /// All were frozen at once, and all have thawed.
+    /// All waited for a promise at once, and all have thawed.
     pub thawed_together: bool,
 }
 
@@ -206,6 +210,10 @@ pub struct Wrong {
     pub accepted_late: bool,
     /// A decision was changed.
     pub decision_changed: bool,
+    /// A half went off that its side wants on, or at a restore.
+    pub half_fell: bool,
+    /// Options were changed by somebody who had seen another version.
+    pub update_lost: bool,
     /// A transition has not exactly one entry in the audit log, or an entry no transition.
     pub audit_differs: bool,
 }
@@ -266,6 +274,21 @@ impl IrcObserver {
         }
     }
 
+    fn observe_halves(&self, before: &IrcState, action: Action, after: &mut IrcState) {
+        for (old, new) in before.nodes.iter().zip(&after.nodes) {
+            let (Some(Storage::Control(old)), Some(Storage::Control(new))) =
+                (&old.storage, &new.storage)
+            else {
+                continue;
+            };
+            let is_restore = matches!(action, Action::Intervene(_));
+            let mut fallen = old.on.iter().filter(|(id, _)| !new.on.contains(id));
+            after.ghost.wrong.half_fell |= fallen.any(|(id, _)| {
+                is_restore || new.peerings.get(id).is_some_and(|one| one.wants_half())
+            });
+        }
+    }
+
     fn observe_dead(&self, after: &mut IrcState) {
         let ids: BTreeSet<OpId> = after
             .nodes
@@ -306,8 +329,21 @@ impl Observer<Carried> for IrcObserver {
             let at = usize::from(self.scope.wishes[usize::from(wish)].at);
             if before.nodes[at] != after.nodes[at] {
                 after.ghost.said.insert(wish);
+                if let Msg::Ask { request: Request::Modify { id, expected, .. }, .. } =
+                    self.scope.wishes[usize::from(wish)].msg
+                {
+                    let seen = before.nodes[at].state.as_ref().and_then(|state| {
+                        let one = state.ledger.peerings.get(&id)?;
+                        Some(match one.side {
+                            Side::Requester => one.requested.facts.options.version,
+                            Side::Accepter => one.decided.facts.options.version,
+                        })
+                    });
+                    after.ghost.wrong.update_lost |= seen != Some(expected);
+                }
             }
         }
+        self.observe_halves(before, action, after);
         if let Action::Intervene(_) = action {
             return;
         }
@@ -349,7 +385,11 @@ impl Observer<Carried> for IrcObserver {
         });
         let all_frozen = after.nodes.iter().all(|node| {
             node.state.as_ref().is_some_and(|state| {
-                state.ledger.peers.iter().all(|(_, peer)| peer.link != Link::Open)
+                state
+                    .ledger
+                    .peers
+                    .iter()
+                    .all(|(_, peer)| matches!(peer.link, Link::Preparing { .. }))
             })
         });
         after.ghost.seen.all_frozen |= all_frozen;

@@ -1,7 +1,7 @@
 //! What must hold of two regions, and what must be possible. The numbers are those of the invariants
 //! in `docs/SPEC.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::Property;
 
@@ -118,6 +118,44 @@ pub fn one_effect_per_token() -> Property<IrcWorld> {
     })
 }
 
+/// S4: options change only as whoever changes them has seen them.
+pub fn no_lost_update() -> Property<IrcWorld> {
+    Property::always("no_lost_update", |_, state: &IrcState| !state.ghost.wrong.update_lost)
+}
+
+/// S13: no crash, no restore and no freeze changes a half: it goes off by facts alone.
+pub fn no_half_falls() -> Property<IrcWorld> {
+    Property::always("no_half_falls", |_, state: &IrcState| !state.ghost.wrong.half_fell)
+}
+
+/// E4, S5: nothing lives with a region that was declared gone.
+pub fn disposed_is_fenced() -> Property<IrcWorld> {
+    Property::always("disposed_is_fenced", |_, state: &IrcState| {
+        running(state).all(|one| {
+            one.ledger.peerings.iter().all(|(id, peering)| {
+                let peer = one.ledger.peers.get(&peering.peer(*id));
+                peering.is_dead() || peer.is_none_or(|peer| !peer.disposed)
+            })
+        })
+    })
+}
+
+/// S14: no more undecided requests at a network than its quota.
+pub fn quota_kept() -> Property<IrcWorld> {
+    Property::always("quota_kept", |world, state: &IrcState| {
+        state.nodes.iter().zip(&world.actors).all(|(node, actor)| {
+            let Some(one) = &node.state else { return true };
+            let mut pending: BTreeMap<u32, usize> = BTreeMap::new();
+            for (_, one) in one.ledger.peerings.iter() {
+                if one.side == Side::Accepter && one.is_undecided() && !one.is_dead() {
+                    *pending.entry(one.requested.facts.target.network.0).or_default() += 1;
+                }
+            }
+            pending.values().all(|&count| count <= actor.control.policy.quota[1])
+        })
+    })
+}
+
 /// S15: each visible transition has exactly one entry in the audit log, which is a chain.
 pub fn audited() -> Property<IrcWorld> {
     Property::always("audited", |_, state: &IrcState| !state.ghost.wrong.audit_differs)
@@ -228,12 +266,14 @@ sometimes! {
     all_thawed = |state| state.nodes.iter().zip(&state.ghost.restored).all(|(node, &restored)| {
         restored > 0 && is_all_open(node.state.as_ref())
     });
-    /// All regions were frozen at once, and all have thawed (E6).
+    /// All regions waited for a promise at once, and all have thawed (E6).
     thawed_together = |state| state.ghost.seen.thawed_together;
     /// A second peering of one pair is accepted.
     accepted_again = |state| running(state).any(|one| one.ledger.peerings.iter().any(|(id, one)| {
         id.seq == 1 && one.decided.facts.decision == Some(Decision::Accepted)
     }));
+    /// The third wish was done.
+    third_done = |state| state.ghost.said.contains(&2);
     /// Own facts came back under the own seal.
     recovered = |state| running(state).any(|one| {
         one.ledger.peers.iter().any(|(_, peer)| !peer.lost.recovered.is_empty())

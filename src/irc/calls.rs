@@ -176,6 +176,9 @@ impl Desk<'_> {
             return Err(CallError::Stuck);
         }
         match effect {
+            Effect::Nothing if !self.keeps(Safeguards::I_34_DELETE_IDEMPOTENT) => {
+                return Err(CallError::InvalidTransition { from: label, verb });
+            }
             Effect::Nothing => {}
             Effect::Decide(decision) => {
                 self.open(peer)?;
@@ -231,7 +234,7 @@ impl Desk<'_> {
             Side::Accepter => &mut decided.facts.options,
         };
         //= SPEC IRC-3
-        if options.version != expected {
+        if options.version != expected && self.keeps(Safeguards::I_39_EXPECTED_VERSION) {
             return Err(CallError::VersionConflict(options.version));
         }
         let counter = if options.version.n == n { options.version.counter + 1 } else { 0 };

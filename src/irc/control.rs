@@ -362,6 +362,9 @@ impl Desk<'_> {
                 matches!(peer.link, Link::Preparing { .. } | Link::Syncing { .. })
             });
         if is_frozen {
+            if !self.keeps(Safeguards::I_36_HALVES_BY_FACTS) {
+                self.switch(id, false);
+            }
             return;
         }
         let is_on = self.state.ledger.on.contains(&id);

@@ -55,7 +55,7 @@ impl Desk<'_> {
         let Some(peer) = self.state.ledger.peers.get(&call.from).cloned() else {
             return Status::Refused;
         };
-        if peer.disposed {
+        if peer.disposed && self.keeps(Safeguards::I_32_DISPOSAL_FENCES) {
             return Status::Disposed;
         }
         if let Errand::Prepare { nonce } = call.errand {
@@ -276,8 +276,8 @@ impl Desk<'_> {
         let [pending_at, pending_of] = self.state.index.pending(target.network, requested.account);
         owner == target.account
             && !block.overlaps(requested.block)
-            && pending_at < at_network
-            && pending_of < of_account
+            && ((pending_at < at_network && pending_of < of_account)
+                || !self.keeps(Safeguards::I_31_QUOTAS))
     }
 
     /// Whether a request may have its pair: nobody alive has it, or it crosses with an own request that

@@ -55,7 +55,7 @@ impl Desk<'_> {
             self.state.ledger.peers.insert(call.from, peer);
             self.dirty = true;
             // Whatever it had promised to us itself, it has forgotten: ask again.
-            if is_frozen {
+            if is_frozen && self.keeps(Safeguards::I_10_OLD_PROMISE_VOID) {
                 self.ask_again(call.from);
             }
         }
@@ -77,7 +77,7 @@ impl Desk<'_> {
                 // A promise of an older life than the one that was promised to is void: the peer has
                 // forgotten it (I-10).
                 let is_void = peer.floor.is_some_and(|floor| reply.incarnation.n < floor.n);
-                if is_void {
+                if is_void && self.keeps(Safeguards::I_10_OLD_PROMISE_VOID) {
                     return Settled::Retry(AGAIN);
                 }
                 if self.keeps(Safeguards::I_8_FLOOR_LEARNED_BACK) || peer.floor.is_none() {
@@ -166,7 +166,8 @@ impl Desk<'_> {
             return Settled::Retry(AGAIN);
         };
         let is_current = peer.floor == Some(reply.incarnation)
-            || !self.keeps(Safeguards::I_8_FLOOR_LEARNED_BACK);
+            || !self.keeps(Safeguards::I_8_FLOOR_LEARNED_BACK)
+            || !self.keeps(Safeguards::I_10_OLD_PROMISE_VOID);
         if *to != self.state.ledger.head.incarnation || !is_current {
             return Settled::Retry(AGAIN);
         }

@@ -54,6 +54,10 @@ bitflags! {
         ///
         /// Without it a region that is restored twice from one backup meets its own first life.
         const I_9_INCARNATION_UNIQUE = 1 << 9;
+        /// A promise of an older life of the peer is void: it has forgotten it.
+        ///
+        /// Without it what was promised before the peer was restored ends the freeze.
+        const I_10_OLD_PROMISE_VOID = 1 << 10;
         /// A promise is given even while frozen.
         ///
         /// Without it two restored regions wait for each other for ever.
@@ -105,6 +109,31 @@ bitflags! {
         /// Without it it waits for a peer that may never answer:
         /// <https://github.com/karmada-io/karmada/issues/3740>.
         const I_33_OWN_HALF_FIRST = 1 << 33;
+        /// The undecided requests at a network, and from an account, are limited where they arrive.
+        ///
+        /// Without it a flood of requests fills the region of whoever is asked:
+        /// <https://docs.amazonaws.cn/en_us/vpc/latest/peering/accept-vpc-peering-connection.html>.
+        const I_31_QUOTAS = 1 << 31;
+        /// What a region says that was declared gone has no effect.
+        ///
+        /// Without it its half goes on when it comes back:
+        /// <https://github.com/liqotech/liqo/pull/3122>.
+        const I_32_DISPOSAL_FENCES = 1 << 32;
+        /// A deletion of what is dead succeeds and changes nothing.
+        ///
+        /// Without it whoever cleans up never ends:
+        /// <https://github.com/hashicorp/terraform/issues/7465>.
+        const I_34_DELETE_IDEMPOTENT = 1 << 34;
+        /// A half depends on the facts alone.
+        ///
+        /// Without it the silence of a peer that was restored withdraws traffic:
+        /// <https://status.cloud.google.com/incident/cloud-networking/19009>.
+        const I_36_HALVES_BY_FACTS = 1 << 36;
+        /// Options change only from the version that the caller has seen.
+        ///
+        /// Without it one of two operators' changes is lost:
+        /// <https://github.com/hashicorp/terraform-provider-azurerm/issues/2605>.
+        const I_39_EXPECTED_VERSION = 1 << 39;
         /// The deadline is checked in the transaction that decides.
         const I_38_DEADLINE_IN_TRANSACTION = 1 << 38;
     }
