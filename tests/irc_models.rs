@@ -32,8 +32,7 @@ fn without_any_one_rule_the_registered_property_fails() {
 
 #[test]
 fn every_row_has_a_name_of_its_own() {
-    let mut names: Vec<String> =
-        safe().into_iter().chain(mutants()).map(|row| row.name).collect();
+    let mut names: Vec<String> = safe().into_iter().chain(mutants()).map(|row| row.name).collect();
     names.extend(tenure::models::registry::safe().into_iter().map(|row| row.name));
     names.extend(tenure::models::registry::mutants().into_iter().map(|row| row.name));
     let count = names.len();

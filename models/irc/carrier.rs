@@ -53,6 +53,7 @@ impl Carried {
         after.waits.clear();
         after.tries.clear();
         after.refused.clear();
+        after.heard.clear();
         for effect in effects {
             match effect {
                 Effect::Save(storage) => o.save(storage),

@@ -208,6 +208,7 @@ impl Observer<Party> for ClaimObserver {
                 Some(PartyState::Control(control)) => {
                     control.tries.clear();
                     control.refused.clear();
+                    control.heard.clear();
                     if !control.waits.is_empty() {
                         control.waits.clear();
                         control.reindex();

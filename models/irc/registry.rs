@@ -8,14 +8,17 @@ use super::claims::{
     stale_report_changes_nothing,
 };
 use super::properties::{
-    accepted_again, accepted_in_time, all_thawed, audited, both_active, dead_is_decided, dead_stays_dead,
-    deleted, disposed_is_fenced, expired, failed, forgotten, half_is_justified, no_half_falls, no_lost_update, nobody_accepted, one_decision, one_effect_per_token,
-    one_live_per_pair, quota_kept, rank_never_falls, recovered, rejected, rest_is_agreement, thawed, third_done,
-    thawed_together,
+    accepted_again, accepted_in_time, all_thawed, audited, both_active, dead_is_decided,
+    dead_stays_dead, deleted, disposed_is_fenced, expired, failed, forgotten, half_is_justified,
+    no_half_falls, no_lost_update, nobody_accepted, one_decision, one_effect_per_token,
+    one_live_per_pair, quota_kept, rank_never_falls, recovered, rejected, rest_is_agreement,
+    thawed, thawed_together, third_done,
 };
 use super::{IrcWorld, Scope, Wish, ask, change, create, first};
 use crate::irc::facts::{Bundle, Decided, Decision, Incarnation, Region, Sealed, Version};
-use crate::irc::msg::{Body, Call, ClaimEpoch, Command, Errand, Kind, Msg, RecordId, Request, Work};
+use crate::irc::msg::{
+    Body, Call, ClaimEpoch, Command, Errand, Kind, Msg, RecordId, Request, Work,
+};
 use crate::irc::peering::Verb::{Accept, Delete, Reject};
 use crate::irc::safeguards::Safeguards;
 use crate::models::check::{run_world, tell_raw};
@@ -208,7 +211,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "irc-all",
-            "1 request: accept, reject, deletion and options by either side, expiry, crashes",
+            "1 request: accept, reject, deletion and options by either side, expiry",
             true,
             [0, 0, 0],
             || {
@@ -220,7 +223,7 @@ pub fn rows() -> Vec<Row> {
                     delete_by_r(),
                     delete_by_a(),
                 ];
-                let scope = Scope { crashes: 1, ..expiring(one(wishes)) };
+                let scope = expiring(one(wishes));
                 safe_world(&scope, vec![both_active(), deleted(), rejected(), expired()])
             },
         ),
@@ -398,8 +401,7 @@ pub fn rows() -> Vec<Row> {
             false,
             [0, 0, 0],
             || {
-                let scope =
-                    put_back(forgetting(one(vec![accept(), delete_by_r()]), 1), [1, 1]);
+                let scope = put_back(forgetting(one(vec![accept(), delete_by_r()]), 1), [1, 1]);
                 let witnesses = vec![both_active(), all_thawed(), thawed_together(), recovered()];
                 safe_world(&scope, witnesses)
             },

@@ -291,13 +291,19 @@ impl Desk<'_> {
         let peer = peering.peer(id);
         let is_frozen = self.open(peer).is_err();
         let sync = match (is_frozen, waits_for.is_empty()) {
-            (true, _) => SyncLevel::LocalBehind,
+            (true, true) => SyncLevel::LocalBehind,
+            (true, false) => SyncLevel::Both,
             (false, false) => SyncLevel::RemoteBehind,
             (false, true) => SyncLevel::InSync,
         };
         if is_frozen {
             waits_for.push(Wait::Frozen(peer));
         }
+        if self.state.refused.contains_key(&peer) {
+            waits_for.push(Wait::Silence(peer));
+        }
+        let clock = ledger.head.clock;
+        let heard = self.state.heard.get(&peer).map(|&at| clock.saturating_sub(at));
         match shown.state {
             Label::PendingAcceptance => waits_for.push(Wait::Decision),
             Label::Provisioning => waits_for.push(Wait::Half),
@@ -308,7 +314,7 @@ impl Desk<'_> {
             Side::Accepter => Side::Requester,
         };
         let peer_state = Peering { side: other, terminal: None, ..peering }.label(false);
-        Ok(Answer::Explained { shown, peer_state, sync, waits_for })
+        Ok(Answer::Explained { shown, peer_state, heard, sync, waits_for })
     }
 }
 

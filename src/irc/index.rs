@@ -88,18 +88,34 @@ fn count<K: Ord + Clone + std::hash::Hash>(map: &mut PersistentMap<K, u32>, key:
 const FIRST: OpId = OpId { requester: Region(0), n: 0, seq: 0 };
 const FIRST_RECORD: RecordId = RecordId { n: 0, seq: 0 };
 
+/// The account and the network of this side.
+fn own_end(one: &Peering) -> (Account, Network) {
+    let facts = &one.requested.facts;
+    match one.side {
+        Side::Requester => (facts.account, facts.network),
+        Side::Accepter => (facts.target.account, facts.target.network),
+    }
+}
+
+/// What of a peering decides its course in the index.
+fn course_of(one: &Peering) -> (bool, bool, bool, Option<u64>, Option<u64>) {
+    let deadline = one.decided.facts.deadline;
+    (one.is_dead(), one.is_undecided(), one.confirmed, deadline, one.dead_since)
+}
+
 impl Index {
-    /// Takes a peering in or out.
-    fn peering(&mut self, id: OpId, one: &Peering, is_in: bool) {
+    /// Takes in or out what a peering is from its birth on.
+    fn birth(&mut self, id: OpId, one: &Peering, is_in: bool) {
+        set(&mut self.pairs, (one.pair(id), id), is_in);
+        set(&mut self.with, (one.peer(id), id), is_in);
+        set(&mut self.of, (own_end(one).0, id), is_in);
+    }
+
+    /// Takes in or out what becomes of it.
+    fn course(&mut self, id: OpId, one: &Peering, is_in: bool) {
         let facts = &one.requested.facts;
         let peer = one.peer(id);
-        let (account, network) = match one.side {
-            Side::Requester => (facts.account, facts.network),
-            Side::Accepter => (facts.target.account, facts.target.network),
-        };
-        set(&mut self.pairs, (one.pair(id), id), is_in);
-        set(&mut self.with, (peer, id), is_in);
-        set(&mut self.of, (account, id), is_in);
+        let (_, network) = own_end(one);
         let is_dead = one.is_dead();
         if !is_dead {
             count(&mut self.live, network, is_in);
@@ -217,7 +233,8 @@ impl ControlState {
     pub fn reindex(&mut self) {
         let mut index = Index::default();
         for (&id, one) in self.ledger.peerings.iter() {
-            index.peering(id, one, true);
+            index.birth(id, one, true);
+            index.course(id, one, true);
         }
         for (&id, record) in self.ledger.records.iter() {
             index.records.insert((record.id, id), ());
@@ -241,19 +258,27 @@ impl ControlState {
 
     /// Writes a peering, or takes it away.
     pub(super) fn set_peering(&mut self, id: OpId, one: Option<Peering>) {
-        let before = self.ledger.peerings.get(&id);
-        if before == one.as_ref() {
-            return;
-        }
-        if let Some(before) = before.cloned() {
-            self.index.peering(id, &before, false);
-        }
-        match one {
-            Some(one) => {
-                self.index.peering(id, &one, true);
-                self.ledger.peerings.insert(id, one);
+        let before = match &one {
+            Some(one) => self.ledger.peerings.insert(id, one.clone()),
+            None => self.ledger.peerings.remove(&id),
+        };
+        let index = &mut self.index;
+        match (before, one) {
+            (Some(before), Some(one)) => {
+                if course_of(&before) != course_of(&one) {
+                    index.course(id, &before, false);
+                    index.course(id, &one, true);
+                }
             }
-            None => drop(self.ledger.peerings.remove(&id)),
+            (None, Some(one)) => {
+                index.birth(id, &one, true);
+                index.course(id, &one, true);
+            }
+            (Some(before), None) => {
+                index.birth(id, &before, false);
+                index.course(id, &before, false);
+            }
+            (None, None) => {}
         }
     }
 

@@ -269,6 +269,8 @@ pub struct ControlState {
     pub sweeps: BTreeMap<Region, (u64, Option<OpId>)>,
     /// What has become of each remote: consecutive vain tries, which slow everything to it down.
     pub refused: BTreeMap<Region, u8>,
+    /// When each region was last heard, on the own clock.
+    pub heard: BTreeMap<Region, u64>,
     /// What is looked up.
     pub(super) index: Index,
 }
@@ -284,6 +286,7 @@ impl ControlState {
             tries: BTreeMap::new(),
             sweeps: BTreeMap::new(),
             refused: BTreeMap::new(),
+            heard: BTreeMap::new(),
             index: Index::default(),
         };
         state.reindex();

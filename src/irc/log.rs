@@ -316,6 +316,7 @@ impl Desk<'_> {
             }
             Outcome::Answered(reply) => {
                 self.recover_limit(remote);
+                self.state.heard.insert(remote, self.state.ledger.head.clock);
                 self.settle(work, &reply)
             }
         };

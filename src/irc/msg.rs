@@ -157,6 +157,9 @@ pub enum Answer {
         shown: Shown,
         /// The label that the other side has, as far as its facts are known here.
         peer_state: Label,
+        /// How many minutes ago, by this region's clock, anything was heard of the other one; none if
+        /// nothing was since this control plane has started.
+        heard: Option<u64>,
         /// How the two sides' knowledge differs.
         sync: SyncLevel,
         /// What it waits for.
@@ -193,6 +196,8 @@ pub enum SyncLevel {
     LocalBehind,
     /// The other side has not confirmed what this one has sent.
     RemoteBehind,
+    /// Both.
+    Both,
 }
 
 /// What a peering waits for.
@@ -209,6 +214,8 @@ pub enum Wait {
     Decision,
     /// That the own half is switched on.
     Half,
+    /// That a region answers at all: it is asked for one thing at a time until it does.
+    Silence(Region),
 }
 
 /// Why a customer's call is refused. Nothing has changed then.

@@ -46,6 +46,7 @@ impl Desk<'_> {
         if speaks_for != Some(&call.from) || call.from == self.cp.region {
             return None;
         }
+        self.state.heard.insert(call.from, self.state.ledger.head.clock);
         let status = self.answer(call);
         let incarnation = self.state.ledger.head.incarnation;
         Some(Reply { tag: call.tag, incarnation, status })

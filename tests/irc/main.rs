@@ -3,5 +3,6 @@
 mod carrying;
 mod net;
 mod peering;
+mod refusals;
 mod remote;
 mod restore;

@@ -117,10 +117,10 @@ pub(super) fn answer(config: &Config, answer: &Answer) -> Map<String, Value> {
             let peerings: Vec<_> = peerings.iter().map(|one| shown(config, one)).collect();
             json!({ "peerings": peerings, "more": more })
         }
-        Answer::Explained { shown: one, peer_state, sync, waits_for, .. } => {
+        Answer::Explained { shown: one, peer_state, heard, sync, waits_for } => {
             let waits: Vec<_> = waits_for.iter().map(|wait| self::wait(config, wait)).collect();
             json!({
-                "peering": shown(config, one), "peer_state": peer_state, "sync": sync,
+                "peering": shown(config, one), "peer_state": peer_state, "peer_heard_minutes_ago": heard, "sync": sync,
                 "waits_for": waits,
             })
         }
@@ -138,6 +138,9 @@ fn wait(config: &Config, wait: &Wait) -> Value {
         }
         Wait::Decision => json!({ "for": "a-decision" }),
         Wait::Half => json!({ "for": "the-own-half" }),
+        Wait::Silence(region) => {
+            json!({ "for": "an-answer", "region": config.region_name(*region) })
+        }
     }
 }
 
