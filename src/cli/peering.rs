@@ -303,6 +303,9 @@ fn explained(answer: &Value) -> String {
         word(&answer["peer_state"]),
         word(&answer["sync"]),
     );
+    if let Some(minutes) = answer["peer_heard_minutes_ago"].as_u64() {
+        text += &format!("  {} was heard {minutes} ticks ago\n", word(&one[other]["region"]));
+    }
     text += &format!("{}\n", paint.strong("facts"));
     for side in ["requester", "accepter"] {
         let facts = &one[side];
@@ -345,6 +348,9 @@ fn explained(answer: &Value) -> String {
                 format!("{} to answer: a restore is going on", word(&wait["region"]))
             }
             "a-decision" => format!("a decision of {}", word(&one["accepter"]["region"])),
+            "an-answer" => {
+                format!("any answer of {}: it is silent", word(&wait["region"]))
+            }
             "the-own-half" => "the own half to be switched on".to_owned(),
             other => other.to_owned(),
         };

@@ -326,7 +326,6 @@ impl Reader {
             sweep: Some(sweep.1),
             claims,
             quota: [peerings, requests, of_account],
-            ..default
         };
         let width = u8::try_from(width).unwrap_or(u8::MAX);
         Some((policy, Carrier { poll: poll.1, call: call.1, width }))
