@@ -115,7 +115,8 @@ fn every_kept_counterexample_fails_at_its_end_and_nowhere_before_and_its_rule_pr
         let mended = models.space(&format!("{}{MENDED}", entry.name)).unwrap();
         let again = retell("mended", &*mended, &story);
         assert_eq!(violated(&again), [0; 0], "{}: with the rule", entry.name);
-        assert_eq!(again.steps.len(), story.steps.len());
+        let planned = again.steps.iter().filter(|step| !step.inferred).count();
+        assert_eq!(planned, story.steps.len(), "{}: no step of the schedule is left out", entry.name);
     }
 }
 

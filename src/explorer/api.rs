@@ -217,7 +217,7 @@ async fn mended(State(explorer): Shared, Query(ask): Ask) -> Answer {
         let id = format!("{model}{}", super::models::MENDED);
         let space = explorer.models.space(&id)?;
         let schedule = story_of(&explorer, &ask)?;
-        Ok(retell(&id, &*space, &schedule))
+        Ok(retell(&format!("{model} with the rule"), &*space, &schedule))
     });
     ok(&story.await?)
 }

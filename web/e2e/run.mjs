@@ -167,7 +167,7 @@ const tests = {
 
   async 'a rule that is put back stops the schedule'() {
     await open('#/')
-    await page.getByRole('link', { name: 'Put L-1 back', exact: true }).click()
+    await page.getByRole('link', { name: 'Put it back: L-1', exact: true }).click()
     await page.locator('.compare tbody tr.divergence').waitFor()
     assert.match(await page.locator('.verdict').innerText(), /no property is violated/)
     await page.locator('.compare td.both').first().waitFor()
