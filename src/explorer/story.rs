@@ -334,7 +334,9 @@ pub fn retell(title: &str, space: &dyn Space, schedule: &Story) -> Story {
         let wanted = &step.told;
         for _ in 0..DUE_MAX {
             match (find(space, teller.place(), wanted), due(space, teller.place())) {
-                (None, Some(due)) if wanted.kind == "elapse" && teller.take(due) => teller.inferred(),
+                (None, Some(due)) if wanted.kind == "elapse" && teller.take(due) => {
+                    teller.inferred()
+                }
                 _ => break,
             }
         }
@@ -351,7 +353,8 @@ fn find(space: &dyn Space, place: &Place, wanted: &Told) -> Option<u32> {
     let actions = space.actions(place);
     let by = |same: &dyn Fn(&Told) -> bool| actions.iter().position(same);
     let is_alike = |told: &Told| {
-        let word = |told: &Told| told.msg.as_ref().map(|msg| msg.split(' ').next().map(str::to_owned));
+        let word =
+            |told: &Told| told.msg.as_ref().map(|msg| msg.split(' ').next().map(str::to_owned));
         (&told.kind, told.actor, told.src, told.dst, word(told))
             == (&wanted.kind, wanted.actor, wanted.src, wanted.dst, word(wanted))
     };

@@ -62,15 +62,16 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
     const y = row * ROW
     const head = 52
     if (y < element.scrollTop) element.scrollTop = Math.max(0, y - ROW)
-    else if (y > element.scrollTop + element.clientHeight - head - 2 * ROW) element.scrollTop = y - element.clientHeight + head + 3 * ROW
+    else if (y > element.scrollTop + element.clientHeight - head - 3 * ROW) element.scrollTop = y - element.clientHeight + head + 4 * ROW
   }, [row])
 
   const narrow = view.width < 560
-  const labelWidth = narrow ? 190 : Math.max(250, view.width * 0.36)
-  const laneWidth = Math.max(narrow ? 74 : 96, Math.min(190, (view.width - GUTTER - labelWidth - 8) / lanes.length))
+  const least = narrow ? 210 : Math.max(250, view.width * 0.4)
+  const laneWidth = Math.max(narrow ? 70 : 92, Math.min(170, (view.width - GUTTER - least) / lanes.length))
   const width = GUTTER + laneWidth * lanes.length
+  const labelWidth = Math.max(least, view.width - width)
   const total = width + labelWidth
-  const height = TOP + (story.steps.length + 1) * ROW + 8
+  const height = TOP + (story.steps.length + 1) * ROW + 18
   const places = new Map(lanes.map((node, at) => [node, GUTTER + laneWidth * (at + 0.5)]))
   const lane = (node: number) => places.get(node) ?? GUTTER
   const y = (at: number) => TOP + at * ROW + ROW / 2
