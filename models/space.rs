@@ -133,6 +133,9 @@ pub trait Space: Send + Sync {
     /// The state after one of these; none if there is no such action.
     fn take(&self, place: &Place, index: usize) -> Option<Place>;
 
+    /// Which of the actions change nothing.
+    fn idle(&self, place: &Place) -> Vec<bool>;
+
     /// What the node sends that handles this action.
     fn sends(&self, place: &Place, index: usize) -> Vec<Sending>;
 
@@ -387,6 +390,14 @@ where
     fn take(&self, place: &Place, index: usize) -> Option<Place> {
         let next = self.raw.next_state(self.state(place), self.action(place, index)?)?;
         Some(Arc::new(next))
+    }
+
+    fn idle(&self, place: &Place) -> Vec<bool> {
+        let state = self.state(place);
+        let mut actions = Vec::new();
+        self.raw.actions(state, &mut actions);
+        let is_idle = |action| self.raw.next_state(state, action).is_none_or(|next| next == *state);
+        actions.into_iter().map(is_idle).collect()
     }
 
     fn sends(&self, place: &Place, index: usize) -> Vec<Sending> {

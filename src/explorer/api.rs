@@ -176,11 +176,11 @@ async fn state(State(explorer): Shared, Query(ask): Ask) -> Answer {
         let picture = space.picture(&here.place);
         let tree = space.tree(&here.place);
         let changes = here.before.map(|before| tree.changes_since(&space.tree(&before)));
-        let actions = space.actions(&here.place).into_iter().enumerate();
-        let next = |(index, told)| {
-            let after = space.take(&here.place, index);
-            let idle = after.is_none_or(|after| space.is_same(&here.place, &after));
-            Next { index: u32::try_from(index).expect("few actions"), idle, told }
+        let actions = space.actions(&here.place).into_iter().zip(space.idle(&here.place));
+        let next = |(index, (told, idle))| Next {
+            index: u32::try_from(index).expect("few actions"),
+            idle,
+            told,
         };
         Ok(Shown {
             model: model.to_owned(),
@@ -190,7 +190,7 @@ async fn state(State(explorer): Shared, Query(ask): Ask) -> Answer {
             within: picture.within,
             tree,
             changes: changes.unwrap_or_default(),
-            actions: actions.map(next).collect(),
+            actions: actions.enumerate().map(next).collect(),
         })
     });
     ok(&shown.await?)
@@ -217,7 +217,7 @@ async fn mended(State(explorer): Shared, Query(ask): Ask) -> Answer {
         let id = format!("{model}{}", super::models::MENDED);
         let space = explorer.models.space(&id)?;
         let schedule = story_of(&explorer, &ask)?;
-        Ok(retell(&id, &*space, &schedule))
+        Ok(retell(&format!("{model} with the rule"), &*space, &schedule))
     });
     ok(&story.await?)
 }

@@ -17,47 +17,51 @@ pub fn ndjson(story: &Story) -> String {
     text
 }
 
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("a story is plain data")
+}
+
 fn line(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("a story is plain data") + "\n"
+    json(value) + "\n"
 }
 
 /// A story in the Informal Trace Format. What the format has no place for is in each state's `#meta`.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Document<T, H, S> {
+pub(super) struct Document<T> {
     #[serde(rename = "#meta")]
-    pub(super) meta: Head<H>,
+    pub(super) meta: Head,
     params: [(); 0],
     vars: [String; 1],
-    pub(super) states: Vec<State<T, S>>,
+    pub(super) states: Vec<State<T>>,
     #[serde(rename = "loop", default, skip_serializing_if = "Option::is_none")]
     back_to: Option<usize>,
 }
 
-/// What is said of all states: the story without its steps.
+/// What is said of all states. Here the format wants texts: the story without its steps is JSON in a text.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Head<H> {
+pub(super) struct Head {
     format: String,
     #[serde(rename = "format-description")]
     about_format: String,
     description: String,
-    pub(super) tenure: H,
+    pub(super) tenure: String,
 }
 
 /// A state.
 #[derive(Serialize, Deserialize)]
-pub(super) struct State<T, S> {
+pub(super) struct State<T> {
     #[serde(rename = "#meta")]
-    pub(super) meta: Meta<S>,
+    pub(super) meta: Meta,
     pub(super) state: T,
 }
 
-/// What is said of a state: the step that has led to it.
+/// What is said of a state: the step that has led to it, as JSON in a text.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Meta<S> {
+pub(super) struct Meta {
     index: usize,
     action: String,
-    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
-    pub(super) tenure: Option<S>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tenure: Option<String>,
 }
 
 /// One state for each moment.
@@ -66,7 +70,8 @@ pub fn itf(story: &Story) -> String {
     let first = State { meta: start, state: Shown(&story.first) };
     let rest = story.steps.iter().enumerate().map(|(index, step)| {
         let bare = Step { after: bare(&step.after), ..step.clone() };
-        let meta = Meta { index: index + 1, action: step.told.label.clone(), tenure: Some(bare) };
+        let meta =
+            Meta { index: index + 1, action: step.told.label.clone(), tenure: Some(json(&bare)) };
         State { meta, state: Shown(&step.after) }
     });
     let head = Story { steps: Vec::new(), first: bare(&story.first), ..story.clone() };
@@ -75,7 +80,7 @@ pub fn itf(story: &Story) -> String {
             format: "ITF".to_owned(),
             about_format: "https://apalache-mc.org/docs/adr/015adr-trace.html".to_owned(),
             description: story.title.clone(),
-            tenure: head,
+            tenure: json(&head),
         },
         params: [],
         vars: ["state".to_owned()],

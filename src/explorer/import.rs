@@ -155,16 +155,17 @@ fn itf(name: &str, document: &Value) -> Result<Story, String> {
 
 /// What an explorer has written. Read by itself, because a generic value forgets the order of fields.
 fn own_itf(text: &str) -> Result<Story, String> {
-    let document: Document<Tree, Story, Step> =
-        serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let mut story = document.meta.tenure;
+    let wrong = |error: serde_json::Error| error.to_string();
+    let document: Document<Tree> = serde_json::from_str(text).map_err(wrong)?;
+    let mut story: Story = serde_json::from_str(&document.meta.tenure).map_err(wrong)?;
     let with_trees = document.states.iter().any(|state| matches!(state.state, Tree::Fields(_)));
     for (index, State { meta, state }) in document.states.into_iter().enumerate() {
         let tree = with_trees.then(|| plain(state));
         match meta.tenure {
             None if index == 0 => story.first.tree = tree,
             None => return Err(format!("state {index} does not say what has led to it")),
-            Some(mut step) => {
+            Some(step) => {
+                let mut step: Step = serde_json::from_str(&step).map_err(wrong)?;
                 step.after.tree = tree;
                 story.steps.push(step);
             }

@@ -87,7 +87,7 @@ pub struct Step {
     /// It has changed nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub idle: bool,
-    /// Nobody has recorded it: it follows from the rest.
+    /// Nobody has recorded or planned it: it follows from the rest.
     #[serde(default, skip_serializing_if = "is_false")]
     pub inferred: bool,
     /// It could not happen here, though it is in the schedule.
@@ -268,6 +268,13 @@ impl<'a> Teller<'a> {
         true
     }
 
+    /// Notes that the last step was not in the schedule.
+    pub fn inferred(&mut self) {
+        if let Some(step) = self.story.steps.last_mut() {
+            step.inferred = true;
+        }
+    }
+
     /// Notes that this was in the schedule and cannot happen.
     pub fn miss(&mut self, told: Told) {
         let after = self.story.steps.last().map_or(&self.story.first, |step| &step.after).clone();
@@ -315,27 +322,60 @@ pub fn tell(title: &str, space: &dyn Space, path: &[u32], with_trees: bool) -> O
     path.iter().all(|&index| teller.take(index)).then(|| teller.end())
 }
 
+/// How many steps that are due may come before one tick.
+const DUE_MAX: usize = 8;
+
 /// Takes the schedule of a story through another model: each step is the action there that is called the
-/// same, or else the one that is of the same kind between the same nodes; what has none is marked.
+/// same, or else the one that is of the same kind between the same nodes; what has none is marked. Where a
+/// tick cannot pass because something is due there, that comes first, and is marked too.
 pub fn retell(title: &str, space: &dyn Space, schedule: &Story) -> Story {
     let mut teller = Teller::new(title, space, false);
     for step in &schedule.steps {
         let wanted = &step.told;
-        let actions = space.actions(teller.place());
-        let by = |same: &dyn Fn(&Told) -> bool| actions.iter().position(same);
-        let is_alike = |told: &Told| {
-            let word =
-                |told: &Told| told.msg.as_ref().map(|msg| msg.split(' ').next().map(str::to_owned));
-            (&told.kind, told.actor, told.src, told.dst, word(told))
-                == (&wanted.kind, wanted.actor, wanted.src, wanted.dst, word(wanted))
-        };
-        let found = by(&|told| told == wanted)
-            .or_else(|| by(&|told| (&told.kind, &told.label) == (&wanted.kind, &wanted.label)))
-            .or_else(|| by(&is_alike));
-        match found.and_then(|index| u32::try_from(index).ok()) {
+        for _ in 0..DUE_MAX {
+            match (find(space, teller.place(), wanted), due(space, teller.place())) {
+                (None, Some(due)) if wanted.kind == "elapse" && teller.take(due) => {
+                    teller.inferred()
+                }
+                _ => break,
+            }
+        }
+        match find(space, teller.place(), wanted) {
             Some(index) if teller.take(index) => {}
             _ => teller.miss(wanted.clone()),
         }
     }
     teller.end()
+}
+
+/// The action that comes closest to what is wanted.
+fn find(space: &dyn Space, place: &Place, wanted: &Told) -> Option<u32> {
+    let actions = space.actions(place);
+    let by = |same: &dyn Fn(&Told) -> bool| actions.iter().position(same);
+    let is_alike = |told: &Told| {
+        let word =
+            |told: &Told| told.msg.as_ref().map(|msg| msg.split(' ').next().map(str::to_owned));
+        (&told.kind, told.actor, told.src, told.dst, word(told))
+            == (&wanted.kind, wanted.actor, wanted.src, wanted.dst, word(wanted))
+    };
+    let found = by(&|told| told == wanted)
+        .or_else(|| by(&|told| (&told.kind, &told.label) == (&wanted.kind, &wanted.label)))
+        .or_else(|| by(&is_alike));
+    found.and_then(|index| u32::try_from(index).ok())
+}
+
+/// Something that keeps a tick from passing: a timer, or what a node tells itself. One after which the tick
+/// may pass, if there is one.
+fn due(space: &dyn Space, place: &Place) -> Option<u32> {
+    let actions = space.actions(place).into_iter().enumerate();
+    let local: Vec<usize> = actions
+        .filter(|(_, told)| told.kind == "fire" || (told.kind == "deliver" && told.src == told.dst))
+        .map(|(index, _)| index)
+        .collect();
+    let frees = |index: &&usize| {
+        let after = space.take(place, **index);
+        after.is_some_and(|after| space.actions(&after).iter().any(|told| told.kind == "elapse"))
+    };
+    let found = local.iter().find(frees).or_else(|| local.first());
+    found.and_then(|&index| u32::try_from(index).ok())
 }

@@ -167,7 +167,7 @@ const tests = {
 
   async 'a rule that is put back stops the schedule'() {
     await open('#/')
-    await page.getByRole('link', { name: 'Put L-1 back', exact: true }).click()
+    await page.getByRole('link', { name: 'Put it back: L-1', exact: true }).click()
     await page.locator('.compare tbody tr.divergence').waitFor()
     assert.match(await page.locator('.verdict').innerText(), /no property is violated/)
     await page.locator('.compare td.both').first().waitFor()
@@ -210,6 +210,19 @@ const tests = {
     await page.locator('#files').setInputFiles(join(work, 'bad.json'))
     assert.match(await page.getByRole('alert').innerText(), /bad\.json: neither NDJSON/)
     await accessible('a problem')
+  },
+
+  async 'the traces of the nodes of one run are opened together'() {
+    const traces = join(work, 'traces')
+    execFileSync(tenure, ['sim', 'lease', '--seed', '7', '--hours', '0.03', '--trace-dir', traces])
+    await open('#/open')
+    await page.locator('#files').setInputFiles([0, 1, 2, 3, 4].map(node => join(traces, `n${node}.ndjson`)))
+    await page.locator('.note', { hasText: 'accepted' }).waitFor()
+    assert.equal(await page.locator('.lane').count(), 5)
+    await page.keyboard.press('End')
+    await page.locator('.properties .good', { hasText: 'unique_holder_per_epoch' }).waitFor()
+    await accessible('a run of nodes')
+    await picture('run')
   },
 
   async 'a share link leads to the same state, and one of another model is refused'() {

@@ -41,7 +41,12 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
 
   useLayoutEffect(() => {
     const element = scroller.current!
-    const look = () => setView({ top: element.scrollTop, height: element.clientHeight, width: element.clientWidth })
+    // A new picture only when the rows in view are about to run out.
+    const look = () => setView(old => {
+      const top = Math.floor(element.scrollTop / (8 * ROW)) * 8 * ROW
+      const same = old.top === top && old.height === element.clientHeight && old.width === element.clientWidth
+      return same ? old : { top, height: element.clientHeight, width: element.clientWidth }
+    })
     look()
     element.addEventListener('scroll', look, { passive: true })
     const observer = typeof ResizeObserver === 'undefined' ? null : new ResizeObserver(look)
@@ -57,21 +62,24 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
     const y = row * ROW
     const head = 52
     if (y < element.scrollTop) element.scrollTop = Math.max(0, y - ROW)
-    else if (y > element.scrollTop + element.clientHeight - head - 2 * ROW) element.scrollTop = y - element.clientHeight + head + 3 * ROW
+    else if (y > element.scrollTop + element.clientHeight - head - 3 * ROW) element.scrollTop = y - element.clientHeight + head + 4 * ROW
   }, [row])
 
   const narrow = view.width < 560
-  const labelWidth = narrow ? 190 : Math.max(250, view.width * 0.36)
-  const laneWidth = Math.max(narrow ? 74 : 96, Math.min(190, (view.width - GUTTER - labelWidth - 8) / lanes.length))
+  const least = narrow ? 210 : Math.max(250, view.width * 0.4)
+  const laneWidth = Math.max(narrow ? 70 : 92, Math.min(170, (view.width - GUTTER - least) / lanes.length))
   const width = GUTTER + laneWidth * lanes.length
+  const labelWidth = Math.max(least, view.width - width)
   const total = width + labelWidth
-  const height = TOP + (story.steps.length + 1) * ROW + 8
+  const height = TOP + (story.steps.length + 1) * ROW + 18
   const places = new Map(lanes.map((node, at) => [node, GUTTER + laneWidth * (at + 0.5)]))
   const lane = (node: number) => places.get(node) ?? GUTTER
   const y = (at: number) => TOP + at * ROW + ROW / 2
-  const first = Math.max(0, Math.floor((view.top - 400) / ROW))
-  const last = Math.min(story.steps.length, Math.ceil((view.top + view.height + 400) / ROW))
+  const first = Math.max(0, Math.floor(view.top / ROW) - 8)
+  const last = Math.min(story.steps.length, Math.ceil((view.top + view.height) / ROW) + 16)
   const rows = Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => first + at)
+  // The picture is as high as what is drawn of it: one of a hundred thousand pixels is slow to paint.
+  const [roof, floor] = [first * ROW, Math.min(height, TOP + (last + 2) * ROW)]
   const inView = (from: number, to: number) => from <= last && to >= first
   const faded = (at: number) =>
     at > 0 && ((cone !== null && !cone.has(at)) || !concerns(story.steps[at - 1], actors)) ? 'faded' : ''
@@ -87,7 +95,7 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
         ))}
       </div>
       <div class="canvas" style={{ width: `${total}px`, height: `${height}px` }}>
-        <svg width={width} height={height} aria-hidden="true">
+        <svg width={width} height={floor - roof} viewBox={`0 ${roof} ${width} ${floor - roof}`} style={{ top: `${roof}px` }} aria-hidden="true">
           <defs>
             <pattern id="hook" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
               <rect class="hook-ground" width="6" height="6" /><rect class="hook-line" width="2.5" height="6" />
@@ -181,6 +189,7 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
                 {fresh.length > 0 && <span class="broken">✗ {fresh.join(', ')}</span>}
                 <span>{step === null ? 'the beginning' : step.label}</span>
                 {step?.impossible && <em> cannot happen here</em>}
+                {step?.inferred && <em> was due</em>}
                 {step?.idle && !step.impossible && <em> no change</em>}
               </button>
             )

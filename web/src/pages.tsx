@@ -3,9 +3,9 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { follow, get, postJson } from './api'
 import { Diagram } from './diagram'
 import type { Route } from './main'
-import { align, broken, moment, overlapping, seconds } from './story'
+import { align, broken, differs, moment, overlapping, seconds } from './story'
 import { StoryView } from './view'
-import type { Exhibit, Found, ModelRow, Progress, Story, Timing } from './types'
+import type { Exhibit, Found, Progress, Story, Timing } from './types'
 
 type OnProblem = (error: Error | null) => void
 
@@ -26,8 +26,8 @@ export function Gallery({ onProblem }: { onProblem: OnProblem }) {
               <p>{one.without}</p>
               <p class="fate"><span class="cross" aria-hidden="true">✗</span> <code>{one.property}</code> {one.steps === null ? 'never happens' : `violated in ${one.steps} steps`}</p>
               <p class="links">
-                <a class="button primary" href={open} aria-label={`Show ${one.id}`}>{one.path === null ? 'Walk the model' : 'Show'}</a>
-                {one.path !== null && <a class="button" href={`#/compare?left=${encodeURIComponent(`${one.id}|${one.path}`)}&mended=1`} aria-label={`Put ${one.id} back`}>Put it back</a>}
+                <a class="button primary" href={open} aria-label={one.path === null ? `Walk the model ${one.id}` : `Show ${one.id}`}>{one.path === null ? 'Walk the model' : 'Show'}</a>
+                {one.path !== null && <a class="button" href={`#/compare?left=${encodeURIComponent(`${one.id}|${one.path}`)}&mended=1`} aria-label={`Put it back: ${one.id}`}>Put it back</a>}
                 {one.link !== null && <a class="real" href={one.link} rel="noreferrer" target="_blank">{place(one.link)}</a>}
               </p>
             </li>
@@ -49,8 +49,8 @@ export function Gallery({ onProblem }: { onProblem: OnProblem }) {
 /** The short name of a public report. */
 function place(link: string): string {
   const [, owner, name, number] = /github\.com\/([^/]+)\/([^/]+)(?:\/(?:issues|pull)\/(\d+))?/.exec(link) ?? []
-  if (owner === undefined) return `happened: ${new URL(link).hostname}`
-  return `happened: ${name}${number ? `#${number}` : ''}`
+  if (owner === undefined) return `It happened: ${new URL(link).hostname}`
+  return `It happened: ${name}${number ? `#${number}` : ''}`
 }
 
 // ---------------------------------------------------------------------------------------------------
@@ -70,8 +70,9 @@ function Half({ story, row }: { story: Story; row: number | null }) {
   const fresh = broken(now).filter(name => !before.includes(name))
   return (
     <td class={`${step.impossible ? 'missed' : ''} ${overlapping(now).length > 0 ? 'both' : ''}`}>
-      <span class="n">{row}</span> {step.label}
+      <span class="n">{row}</span> <span class="told">{step.label}</span>
       {step.impossible && <em> cannot happen here</em>}
+      {step.inferred && <em> was due, and comes first</em>}
       {step.idle && !step.impossible && <em> no change</em>}
       {overlapping(now).length > 0 && <b class="word"> overlap</b>}
       {fresh.map(name => <b class="word" key={name}> ✗ {name}</b>)}
@@ -81,11 +82,10 @@ function Half({ story, row }: { story: Story; row: number | null }) {
 
 export function Compare({ route, go, onProblem }: { route: Route; go: (route: Partial<Route>) => void; onProblem: OnProblem }) {
   const { left: leftRef, right: rightRef, mended } = route
-  const [models, setModels] = useState<ModelRow[]>([])
   const [exhibits, setExhibits] = useState<Exhibit[]>([])
   const [left, setLeft] = useState<Story | null>(null)
   const [right, setRight] = useState<Story | null>(null)
-  useEffect(() => { get<ModelRow[]>('models').then(setModels, onProblem); get<Exhibit[]>('gallery').then(setExhibits, onProblem) }, [])
+  useEffect(() => { get<Exhibit[]>('gallery').then(setExhibits, onProblem) }, [])
   useEffect(() => { if (leftRef) load(leftRef).then(setLeft, onProblem) }, [leftRef])
   useEffect(() => {
     if (mended && leftRef) {
@@ -115,12 +115,12 @@ export function Compare({ route, go, onProblem }: { route: Route; go: (route: Pa
       <label class="button">open a file<input class="sr" type="file" multiple onChange={event => file(event, set)} /></label>
     </div>
   )
-  const about = mended && leftRef ? models.find(row => row.id === leftRef.split('|')[0])?.about : null
+  const rule = mended ? exhibits.find(one => one.id === leftRef.split('|')[0])?.rule : undefined
   const harm = (story: Story) => story.steps.some(step => broken(step.after).length > 0)
   return (
     <div class="page">
       <h1>{mended ? `${leftRef.split('|')[0]}, put back` : 'Compare two stories'}</h1>
-      {about && <p class="lead">On the left {about}. On the right the same schedule with the rule: what cannot happen any more is marked.</p>}
+      {rule && <p class="lead"><b>{rule}</b> Left: a model without this rule. Right: the same schedule with it; what cannot happen any more is marked.</p>}
       <div class="pickers">{picker('left', left, leftRef, setLeft)}{picker('right', right, mended ? '' : rightRef, setRight)}</div>
       {both && left && right && (
         <>
@@ -133,7 +133,7 @@ export function Compare({ route, go, onProblem }: { route: Route; go: (route: Pa
               <thead><tr><th scope="col" class="n">#</th><th scope="col">{left.title}</th><th scope="col">{mended ? 'with the rule' : right.title}</th></tr></thead>
               <tbody>
                 {both.pairs.map((pair, at) => (
-                  <tr key={at} class={`${at === both.divergence ? 'divergence' : ''} ${pair.left === null || pair.right === null ? 'differs' : ''}`}>
+                  <tr key={at} class={`${at === both.divergence ? 'divergence' : ''} ${differs(left, right, pair) ? 'differs' : ''}`}>
                     <td class="n">{at + 1}{at === both.divergence && <span class="flag"> they part</span>}</td>
                     <Half story={left} row={pair.left} /><Half story={right} row={pair.right} />
                   </tr>

@@ -138,9 +138,14 @@ export function cone(story: Story, row: number): Set<number> {
   return kept
 }
 
-/** Two stories side by side: rows that are the same step, in a longest common subsequence of labels. */
+/** A line of two stories side by side: the rows of one and the same step. */
 export interface Pair { left: number | null; right: number | null }
 
+/** Whether a step is on one side only: not in the other story, or there only as what cannot happen. */
+export const differs = (left: Story, right: Story, pair: Pair): boolean =>
+  pair.left === null || pair.right === null || left.steps[pair.left - 1].impossible !== right.steps[pair.right - 1].impossible
+
+/** Aligns two stories by a longest common subsequence of their labels. */
 export function align(left: Story, right: Story): { pairs: Pair[]; divergence: number | null } {
   const a = left.steps.map(step => step.label)
   const b = right.steps.map(step => step.label)
@@ -174,7 +179,7 @@ export function align(left: Story, right: Story): { pairs: Pair[]; divergence: n
     for (let j = 0; j < m; j++) pairs.push({ left: null, right: start + j + 1 })
   }
   for (let at = 0; at < tail; at++) pairs.push({ left: a.length - tail + at + 1, right: b.length - tail + at + 1 })
-  const first = pairs.findIndex(({ left, right }) => left === null || right === null)
+  const first = pairs.findIndex(pair => differs(left, right, pair))
   return { pairs, divergence: first < 0 ? null : first }
 }
 

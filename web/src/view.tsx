@@ -128,9 +128,11 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
       {(story.notes ?? []).map(note => <p class={`note ${/REJECTED/.test(note) ? 'bad' : ''}`} key={note}>{note}</p>)}
       <div class="columns">
         <section class="main" aria-label="What happened">
-          <div class="tabs" role="tablist" aria-label="How to show it">
-            <button type="button" role="tab" aria-selected={tab === 'picture'} onClick={() => setTab('picture')}>Diagram</button>
-            <button type="button" role="tab" aria-selected={tab === 'text'} onClick={() => setTab('text')}>Text</button>
+          <div class="tabs">
+            <div role="group" aria-label="How to show it">
+              <button type="button" aria-pressed={tab === 'picture'} onClick={() => setTab('picture')}>Diagram</button>
+              <button type="button" aria-pressed={tab === 'text'} onClick={() => setTab('text')}>Text</button>
+            </div>
             <ul class="legend" aria-label="Signs">
               <li><i class="hold" />holds</li><li><i class="hook" />stopping</li><li><i class="watch" />watches</li><li><i class="both" />overlap</li>
             </ul>

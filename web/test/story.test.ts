@@ -71,6 +71,10 @@ describe('alignment', () => {
     ])
     expect(divergence).toBe(1)
   })
+  it('lets two stories part where a step is there, but cannot happen', () => {
+    const mended = story([step('a'), step('b', { impossible: true })])
+    expect(align(of('a', 'b'), mended).divergence).toBe(1)
+  })
   it('finds nothing where nothing differs, and all of one side where there is no other', () => {
     expect(align(of('a', 'b'), of('a', 'b')).divergence).toBeNull()
     expect(align(of(), of('a')).pairs).toEqual([{ left: null, right: 1 }])
