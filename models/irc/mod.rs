@@ -373,7 +373,7 @@ impl Observer<Carried> for IrcObserver {
                 }
             }
         }
-        if self.scope.restores.iter().any(|&allowed| allowed == 0) {
+        if self.scope.restores.contains(&0) {
             self.observe_dead(after);
             self.observe_backups(after);
             return;
