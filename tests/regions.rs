@@ -194,6 +194,9 @@ fn check_facts(ledgers: &[Ledger], stories: &[Story]) {
         for (&id, ()) in ledger.on.iter() {
             assert!(ledger.peerings.contains(&id), "{id:?}: no half without a peering");
         }
+        let entries = ledger.audit.iter().map(|(&number, entry)| (number, entry));
+        let chain = tenure::irc::audit::verify(entries, ledger.head.audited);
+        assert_eq!(chain, Ok(()), "r{region}: the audit log is whole (S15)");
         let born: u64 = ledger.head.born.values().sum();
         let own = ledger.peerings.iter().filter(|(_, one)| one.side == Side::Requester).count();
         assert_eq!(born, own as u64, "r{region}: no creation but those that are there");
@@ -212,7 +215,14 @@ fn storm(count: usize, customers: usize) {
     println!("TENURE_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let networks = if count > 100 { 80 } else { 12 };
-    let world = World::start(Plan { regions: 3, servers: 2, networks, numbers: NUMBERS, seed });
+    let world = World::start(Plan {
+        regions: 3,
+        servers: 2,
+        networks,
+        numbers: NUMBERS,
+        seed,
+        is_direct: false,
+    });
     world.links.knobs.lose(300);
     let (is_over, kills) = (AtomicBool::new(false), AtomicUsize::new(0));
     let begun = Instant::now();
@@ -262,8 +272,8 @@ fn storm(count: usize, customers: usize) {
 }
 
 //= SPEC IRC-1 test
-//= SPEC IRC-35 test
-//= SPEC IRC-38 test
+//= SPEC REGION-4 test
+//= SPEC REGION-7 test
 #[test]
 fn what_was_answered_has_its_effect_once_whatever_is_killed_and_lost() {
     storm(24, 6);
@@ -316,7 +326,14 @@ fn darkness(dark_for: Duration, waiting: usize) {
     let seed = seed();
     println!("TENURE_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let world = World::start(Plan { regions: 3, servers: 2, networks: 60, numbers: NUMBERS, seed });
+    let world = World::start(Plan {
+        regions: 3,
+        servers: 2,
+        networks: 60,
+        numbers: NUMBERS,
+        seed,
+        is_direct: false,
+    });
     let knobs = &world.links.knobs;
     // Between 0 and 1 alone; and each of them with 2.
     let mut all: Vec<_> = (0..3600).map(|n| [(0, n / 60), (1, n % 60)]).collect();
@@ -389,13 +406,19 @@ fn a_region_in_the_dark_for_minutes() {
 // -------------------------------------------------------------------------------------------------
 
 /// A peering's life, a dry run, a restore and its report, as people call them.
-//= SPEC IRC-36 test
-//= SPEC IRC-39 test
+//= SPEC REGION-5 test
+//= SPEC REGION-8 test
 #[test]
 fn customers_and_operators_have_commands() {
     let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let world =
-        World::start(Plan { regions: 2, servers: 1, networks: 3, numbers: NUMBERS, seed: 1 });
+    let world = World::start(Plan {
+        regions: 2,
+        servers: 1,
+        networks: 3,
+        numbers: NUMBERS,
+        seed: 1,
+        is_direct: false,
+    });
     let run = |region, code, args: &[&str], says: &str| {
         let (got, text) = world.run(region, args);
         assert_eq!(got, code, "{args:?}: {text}");
@@ -419,7 +442,7 @@ fn customers_and_operators_have_commands() {
     assert!(!none.contains("r0-1-0"), "a dry run changes nothing: {none}");
     run(0, 0, &with(&["--token", "7"]), "r0-1-0");
     run(0, 0, &with(&["--token", "7"]), "r0-1-0");
-    run(0, 3, &with(&["--token", "8"]), "has");
+    run(0, 3, &with(&["--token", "8"]), "have a peering already");
     let id = "r0-1-0";
     let explain = ["peering", "explain", "--account", "1", id];
     until(0, &explain, "a decision of r1");
@@ -434,17 +457,20 @@ fn customers_and_operators_have_commands() {
     run(1, 0, &["peering", "accept", "--account", "1", id], "provisioning");
     until(0, &explain, "here (r0, requester): active");
     until(1, &explain, "here (r1, accepter): active");
+    run(0, 0, &["peering", "audit", id], "pending-acceptance -> provisioning  by region r1");
+    run(0, 0, &["peering", "audit"], "chain: whole");
     run(0, 0, &["region", "dispose", "--peer", "r1", "--dry-run"], "active -> deleted");
     run(0, 0, &["region", "status"], "1  active");
     let version = "0-0";
-    let modify = ["peering", "modify", "--account", "1", id, "--version", version];
+    let modify = ["peering", "modify", "--account", "1", id, "--seen", version];
     run(1, 0, &[&modify[..], &["--resolve-names", "true"]].concat(), "1-0");
     run(1, 1, &[&modify[..], &["--resolve-names", "false"]].concat(), "changed meanwhile");
 
     // Back to before the acceptance: the peer gives it back.
     let begin = ["restore", "begin", "--backup", &backup];
     run(1, 1, &begin, "is running");
-    until(0, &["peering", "get", "--account", "1", id, "--json"], "\"version\":\"1-0\"}");
+    // What has not left the region yet would be lost without a trace.
+    until(0, &["peering", "get", "--account", "1", id, "--json"], "\"resolve_names\":true");
     world.kill(world.control_plane(1));
     run(1, 0, &[&begin[..], &["--dry-run"]].concat(), "nothing was changed");
     run(1, 0, &begin, "life 2  1 peerings of the backup, 1 halves are on");

@@ -86,7 +86,7 @@ pub(super) async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), St
 
 /// Waits until a control plane has answered the calls that it has taken, or a server has reported what
 /// it works on.
-//= SPEC IRC-38
+//= SPEC REGION-7
 async fn drain(party: &Party, handle: &Handle<Party>, calls: &Calls) {
     if let Party::Server(_) = party {
         let Some(mut views) = handle.views(INDEX) else { return };

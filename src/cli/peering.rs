@@ -39,6 +39,13 @@ pub enum PeeringCommand {
     /// Show the peerings of an account in this region.
     #[command(after_help = "Exit codes: 0 told; 2 usage; 3 not answered: try again.")]
     List(ListArgs),
+    /// Show what has changed for the owners in this region, and why: the audit log.
+    #[command(
+        after_help = "The last entries, as far as they are in memory. Each names the hash of the one \
+        before.\n\nExit codes: 0 told, and the chain is whole; 1 the chain is broken; 2 usage; 3 not answered: \
+        try again."
+    )]
+    Audit(AuditArgs),
     /// Show one peering as both sides see it, the facts behind that, and what it waits for.
     #[command(after_help = CODES_OF_QUESTION)]
     Explain(GetArgs),
@@ -99,8 +106,8 @@ pub struct ModifyArgs {
     /// The peering.
     id: String,
     /// The version of the own options that the caller has seen.
-    #[arg(long, value_name = "N-N")]
-    version: String,
+    #[arg(long, value_name = "VERSION")]
+    seen: String,
     /// Whether the other side may resolve names of this one.
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     resolve_names: bool,
@@ -128,6 +135,15 @@ pub struct ListArgs {
     account: u32,
 }
 
+/// The arguments of `tenure peering audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    #[command(flatten)]
+    region: RegionArgs,
+    /// The peering; without it, all.
+    id: Option<String>,
+}
+
 /// Runs a subcommand; its exit code is in its help.
 pub fn run(command: &PeeringCommand) -> ExitCode {
     let done = match command {
@@ -144,15 +160,16 @@ pub fn run(command: &PeeringCommand) -> ExitCode {
         PeeringCommand::Accept(args) => make(&args.call, json!({ "op": "accept", "id": args.id })),
         PeeringCommand::Reject(args) => make(&args.call, json!({ "op": "reject", "id": args.id })),
         PeeringCommand::Delete(args) => make(&args.call, json!({ "op": "delete", "id": args.id })),
-        PeeringCommand::Modify(ModifyArgs { call, id, version, resolve_names }) => make(
+        PeeringCommand::Modify(ModifyArgs { call, id, seen, resolve_names }) => make(
             call,
-            json!({ "op": "modify", "id": id, "version": version, "resolve_names": resolve_names }),
+            json!({ "op": "modify", "id": id, "version": seen, "resolve_names": resolve_names }),
         ),
         PeeringCommand::Get(args) => question(args, "get", |answer| {
             let one = &answer["peering"];
             format!("{}\n", line(one, Paint::stdout()))
         }),
         PeeringCommand::Explain(args) => question(args, "explain", explained),
+        PeeringCommand::Audit(args) => args.region.target().map(|target| audit(&target, args)),
         PeeringCommand::List(args) => {
             args.region.target().map(|target| list(&target, args.account))
         }
@@ -213,6 +230,42 @@ fn list(target: &Target, account: u32) -> ExitCode {
     })
 }
 
+fn audit(target: &Target, args: &AuditArgs) -> ExitCode {
+    let mut after: Option<u64> = None;
+    let mut all = Vec::new();
+    let chain = loop {
+        let answer = target.ask(&json!({ "op": "audit", "id": args.id, "after": after }));
+        let Some(page) = answer["entries"].as_array().filter(|_| answer["ok"] == true) else {
+            return target.tell(&answer, |_| String::new());
+        };
+        all.extend(page.iter().cloned());
+        after = page.last().and_then(|one| one["number"].as_u64());
+        if answer["more"] != true {
+            break word(&answer["chain"]);
+        }
+    };
+    let is_whole = chain == "whole";
+    let code = target.tell(&json!({ "ok": true, "entries": all, "chain": chain }), |answer| {
+        let mut text = String::new();
+        for one in &all {
+            let by = &one["cause"];
+            let by = ["by", "region", "account", "command"].map(|key| &by[key]);
+            let by: Vec<_> = by.into_iter().filter(|word| !word.is_null()).map(word).collect();
+            text += &format!(
+                "{:>6}  tick {}  {}  {} -> {}  by {}\n",
+                word(&one["number"]),
+                one["at_ticks"],
+                word(&one["id"]),
+                word(&one["from"]),
+                word(&one["to"]),
+                by.join(" ")
+            );
+        }
+        text + &format!("chain: {}\n", word(&answer["chain"]))
+    });
+    if is_whole { code } else { ExitCode::FAILURE }
+}
+
 /// One peering in a line.
 fn line(one: &Value, paint: Paint) -> String {
     let end = |side: &Value| {
@@ -233,7 +286,7 @@ fn line(one: &Value, paint: Paint) -> String {
     )
 }
 
-//= SPEC IRC-39
+//= SPEC REGION-8
 fn explained(answer: &Value) -> String {
     let paint = Paint::stdout();
     let one = &answer["peering"];
@@ -250,6 +303,9 @@ fn explained(answer: &Value) -> String {
         word(&answer["peer_state"]),
         word(&answer["sync"]),
     );
+    if let Some(minutes) = answer["peer_heard_minutes_ago"].as_u64() {
+        text += &format!("  {} was heard {minutes} ticks ago\n", word(&one[other]["region"]));
+    }
     text += &format!("{}\n", paint.strong("facts"));
     for side in ["requester", "accepter"] {
         let facts = &one[side];
@@ -292,6 +348,9 @@ fn explained(answer: &Value) -> String {
                 format!("{} to answer: a restore is going on", word(&wait["region"]))
             }
             "a-decision" => format!("a decision of {}", word(&one["accepter"]["region"])),
+            "an-answer" => {
+                format!("any answer of {}: it is silent", word(&wait["region"]))
+            }
             "the-own-half" => "the own half to be switched on".to_owned(),
             other => other.to_owned(),
         };

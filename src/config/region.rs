@@ -121,7 +121,7 @@ struct RawQuota {
 type Named<T> = (&'static str, T);
 
 impl Reader {
-    //= SPEC IRC-32
+    //= SPEC REGION-1
     pub(super) fn region(
         &mut self,
         index: u16,
@@ -280,7 +280,7 @@ impl Reader {
         let need = [pending.1, backlog.1, client_retry.1]
             .into_iter()
             .fold(Duration::ZERO, Duration::saturating_add);
-        //= SPEC IRC-33
+        //= SPEC REGION-2
         if tokens.1 < need {
             wrong.push(format!(
                 "tokens must be at least pending + backlog + client_retry, {} s, or a call that is \
@@ -326,7 +326,6 @@ impl Reader {
             sweep: Some(sweep.1),
             claims,
             quota: [peerings, requests, of_account],
-            ..default
         };
         let width = u8::try_from(width).unwrap_or(u8::MAX);
         Some((policy, Carrier { poll: poll.1, call: call.1, width }))
@@ -373,7 +372,7 @@ mod tests {
         errors.iter().map(ToString::to_string).collect()
     }
 
-    //= SPEC IRC-32 test
+    //= SPEC REGION-1 test
     #[test]
     fn the_example_is_good_and_says_the_defaults() {
         let config = Config::parse(GOOD).expect("it is good");
@@ -394,7 +393,7 @@ mod tests {
     }
 
     /// Each mistake is one problem, which says where it is and what to do.
-    //= SPEC IRC-32 test
+    //= SPEC REGION-1 test
     #[test]
     fn every_mistake_is_told_where_it_is() {
         for (from, to, place, what) in [
@@ -482,7 +481,7 @@ mod tests {
     }
 
     /// A token that is forgotten before its call is repeated for the last time takes effect twice.
-    //= SPEC IRC-33 test
+    //= SPEC REGION-2 test
     #[test]
     fn tokens_are_kept_for_as_long_as_a_call_may_be_repeated() {
         let told = problems("tokens = \"30d\"", "tokens = \"20d\"");

@@ -180,7 +180,7 @@ fn server(config: &Config, region: &Region) -> IrcServer {
 }
 
 /// Reads a seal key. Makes it if there is none and there is no storage whose facts would need it.
-//= SPEC IRC-34
+//= SPEC REGION-3
 pub(crate) fn seal_key(path: &Path, storage: &Path) -> Result<SealKey, RegionError> {
     let wrong = |reason: String| RegionError::Key { path: path.to_owned(), reason };
     match fs::read_to_string(path) {
@@ -221,7 +221,7 @@ mod tests {
 
     const FILE: &str = include_str!("../../examples/regions.toml");
 
-    //= SPEC IRC-34 test
+    //= SPEC REGION-3 test
     #[test]
     fn a_key_is_made_once_and_never_in_place_of_one_that_is_gone() {
         let directory = tempfile::tempdir().unwrap();

@@ -130,7 +130,7 @@ pub fn line_of(status: &Value) -> Option<Ledger> {
 /// # Errors
 ///
 /// [`RestoreError::Abandoned`].
-//= SPEC IRC-37
+//= SPEC REGION-6
 pub fn check_lineage(backup: &Ledger, current: &Ledger) -> Result<(), RestoreError> {
     let now = current.head.incarnation;
     for (&n, &born) in &backup.head.born {
@@ -215,7 +215,7 @@ mod tests {
         ledger
     }
 
-    //= SPEC IRC-37 test
+    //= SPEC REGION-6 test
     #[test]
     fn a_backup_of_an_abandoned_line_is_refused() {
         let current = ledger(&[(1, 5), (3, 2)], 7);

@@ -44,6 +44,8 @@ pub struct Plan {
     /// The section `[region.timing]` of each region, and `[region.quota]`.
     pub numbers: &'static str,
     pub seed: u64,
+    /// No links between the regions: they are at each other's own addresses.
+    pub is_direct: bool,
 }
 
 struct Member {
@@ -87,7 +89,7 @@ impl World {
                     server => format!("r{region}-{server}"),
                 };
                 let file = directory.path().join(format!("{name}.toml"));
-                let (address, control) = (address(), self::address());
+                let (address, control) = (address(), address());
                 members.push(Member { name, address, control, file, child: Mutex::default() });
             }
         }
@@ -96,6 +98,9 @@ impl World {
         for (server, member) in members.iter().enumerate() {
             let from = server / per_region;
             for to in (0..plan.regions).filter(|&to| to != from && server % per_region != 0) {
+                if plan.is_direct {
+                    continue;
+                }
                 let control = members[to * per_region].address;
                 let server = (server, from, member.address);
                 joints.push(Joint { server, control: (to, control) });

@@ -7,6 +7,7 @@
 //! | `modify` | `account`, `token`, `id`, `version`, `resolve_names` | the new version |
 //! | `get`, `explain` | `account`, `id` | the peering; what it waits for |
 //! | `list` | `account`, `after`? | some peerings, and whether there are more |
+//! | `audit` | `id`?, `after`? | entries of the audit log that are in memory, and whether their chain is whole |
 //! | `status` | | the region as this node knows it |
 //! | `drain`, `undrain` | | takes no calls (a server: no work), or takes them again |
 //! | `freeze` | | begins a new life, frozen towards every peer until that one has answered |
@@ -42,6 +43,7 @@ use super::json::{
 };
 use super::{Calls, INDEX, Told};
 use crate::config::{Config, Node, Region};
+use crate::irc::audit;
 use crate::irc::facts::{Account, Network, Target};
 use crate::irc::ledger::{ControlState, Ledger};
 use crate::irc::msg::{CallError, Command, Msg, Request as Call, Token};
@@ -103,6 +105,10 @@ enum Request {
     List {
         account: u32,
         after: Option<String>,
+    },
+    Audit {
+        id: Option<String>,
+        after: Option<u64>,
     },
     Status {},
     Drain(Plain),
@@ -267,6 +273,7 @@ impl Control {
                 let after = after.map(|after| parse_id(config, &after)).transpose()?;
                 self.call(account, 0, Call::List { after }, false).await
             }
+            Request::Audit { id, after } => self.audit(id.as_deref(), after).await,
             Request::Status {} => self.status().await,
             Request::Drain(Plain { dry_run }) => self.operate(Command::Drain(true), dry_run).await,
             Request::Undrain(Plain { dry_run }) => {
@@ -336,7 +343,7 @@ impl Control {
     }
 
     /// Calls the control plane in a customer's name, and waits for the answer.
-    //= SPEC IRC-35
+    //= SPEC REGION-4
     async fn call(&self, account: u32, token: u64, request: Call, dry_run: bool) -> Answer {
         let ask = |n| Msg::Ask { n, caller: Account(account), token: Token(token), request };
         let told = if dry_run {
@@ -382,7 +389,7 @@ impl Control {
     }
 
     /// One step of the control plane on a copy of what is durable: what it would be, and its effects.
-    //= SPEC IRC-36
+    //= SPEC REGION-5
     async fn dry(&self, msg: Msg) -> Result<(Ledger, Vec<crate::step::EffectOf<Party>>), String> {
         use crate::wire::Message as _;
         if !msg.is_legal() {
@@ -558,6 +565,29 @@ impl Control {
             })
             .collect();
         Ok(object(json!({ "records": records, "more": wanted.next().is_some() })))
+    }
+
+    /// The last entries of the audit log, those of one peering or all.
+    async fn audit(&self, id: Option<&str>, after: Option<u64>) -> Answer {
+        let config = &self.inner.config;
+        let id = id.map(|id| parse_id(config, id)).transpose()?;
+        let ledger = self.view().await?.ledger;
+        let kept = ledger.audit.iter().map(|(&number, entry)| (number, entry));
+        let chain = audit::verify(kept, ledger.head.audited);
+        let mut wanted = ledger.audit.iter().filter(|(number, entry)| {
+            after.is_none_or(|after| **number > after) && id.is_none_or(|id| entry.id == id)
+        });
+        let entries: Vec<_> = wanted
+            .by_ref()
+            .take(RECORDS_MAX)
+            .map(|(&number, entry)| json::audited(config, number, entry))
+            .collect();
+        Ok(object(json!({
+            "entries": entries,
+            "more": wanted.next().is_some(),
+            "first": ledger.audit.iter().next().map(|(number, _)| number),
+            "chain": chain.map_or_else(|error| error.to_string(), |()| "whole".to_owned()),
+        })))
     }
 
     async fn parked(&self, text: &str) -> Result<crate::irc::msg::RecordId, String> {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
+use crate::irc::audit::{Cause, Entry};
 use crate::irc::facts::{Block, Decided, Decision, OpId, Options, Region, Requested, Version};
 use crate::irc::ledger::Link;
 use crate::irc::msg::{Answer, CallError, RecordId, Shown, Wait};
@@ -192,6 +193,31 @@ fn version_text(version: Version) -> String {
 
 fn cidr(block: Block) -> String {
     format!("{}/{}", std::net::Ipv4Addr::from(block.address), block.prefix)
+}
+
+/// An entry of the audit log.
+pub(super) fn audited(config: &Config, number: u64, entry: &Entry) -> Value {
+    let by = match &entry.cause {
+        Cause::Call { caller, token } => {
+            json!({ "by": "call", "account": caller.0, "call": format!("{token:016x}") })
+        }
+        Cause::Region { from, incarnation } => {
+            json!({ "by": "region", "region": config.region_name(*from), "incarnation": incarnation.n })
+        }
+        Cause::Operator(command) => json!({ "by": "operator", "command": word(command) }),
+        other => json!({ "by": word(other) }),
+    };
+    let hash: String = entry.link().iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "number": number,
+        "at_ticks": entry.at,
+        "incarnation": entry.incarnation.n,
+        "id": id_text(config, entry.id),
+        "from": entry.from,
+        "to": entry.to,
+        "cause": by,
+        "hash": hash,
+    })
 }
 
 /// How a region stands to another, in a word.
