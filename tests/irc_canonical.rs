@@ -9,7 +9,7 @@ use tenure::models::irc::registry::rows;
 use tenure::models::irc::{IrcState, IrcWorld};
 use tenure::models::world::Observer;
 
-/// Every state up to this depth, or none beyond that many.
+/// Every state up to this depth.
 fn states(world: &IrcWorld, depth: usize) -> BTreeSet<IrcState> {
     let mut frontier = world.init_states();
     let mut seen: BTreeSet<IrcState> = frontier.iter().cloned().collect();
@@ -87,12 +87,12 @@ fn nearest(state: &IrcState, others: &BTreeSet<IrcState>) -> String {
 
 #[test]
 fn one_request() {
-    compare("irc-one", 9);
+    compare("irc-one", 11);
 }
 
 #[test]
 fn crashes() {
-    compare("irc-crash", 7);
+    compare("irc-crash", 8);
 }
 
 #[test]
@@ -118,5 +118,5 @@ fn one_side_is_restored_twice() {
 
 #[test]
 fn both_sides_are_restored() {
-    compare("irc-restore-both", 7);
+    compare("irc-restore-both", 8);
 }

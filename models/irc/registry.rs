@@ -207,7 +207,7 @@ pub fn rows() -> Vec<Row> {
             "irc-one",
             "1 request: accept, reject, deletion by its requester",
             true,
-            [0, 0, 0],
+            [150, 669, 11],
             || {
                 let scope = one(vec![accept(), reject(), delete_by_r()]);
                 safe_world(&scope, vec![both_active(), deleted(), rejected()])
@@ -216,8 +216,8 @@ pub fn rows() -> Vec<Row> {
         row(
             "irc-all",
             "1 request: accept, reject, deletion and options by either side, expiry",
-            true,
-            [0, 0, 0],
+            false,
+            [42_830, 316_207, 19],
             || {
                 let wishes = vec![
                     accept(),
@@ -235,7 +235,7 @@ pub fn rows() -> Vec<Row> {
             "irc-options",
             "1 request with options that two operators of a side change at once, and the other side's",
             true,
-            [0, 0, 0],
+            [6_662, 45_160, 17],
             || {
                 let wishes =
                     vec![accept(), modify_by_r(), modify_again(), modify_by_a(), delete_by_a()];
@@ -246,7 +246,7 @@ pub fn rows() -> Vec<Row> {
             "irc-forget",
             "1 request that ends in any way and is forgotten, either control plane crashes",
             true,
-            [0, 0, 0],
+            [41_835, 231_852, 19],
             || {
                 let wishes = vec![accept(), reject(), delete_by_r(), delete_by_a()];
                 let scope = Scope { crashes: 1, ..forgetting(one(wishes), 2) };
@@ -257,7 +257,7 @@ pub fn rows() -> Vec<Row> {
             "irc-again",
             "1 request that is rejected or deleted, then another for the pair",
             true,
-            [0, 0, 0],
+            [3_555, 24_445, 19],
             || {
                 let wishes =
                     vec![reject(), accept(), delete_by_r(), create(0, 1, 7), accept_second()];
@@ -267,8 +267,8 @@ pub fn rows() -> Vec<Row> {
         row(
             "irc-crossing",
             "2 requests for one pair that cross, accepted or deleted by their owners",
-            true,
-            [0, 0, 0],
+            false,
+            [91_995, 617_370, 23],
             || {
                 let wishes = vec![
                     create(1, 0, 8),
@@ -285,7 +285,7 @@ pub fn rows() -> Vec<Row> {
             "irc-crash",
             "1 request: accept, deletion by either side, either control plane crashes, 3 crashes",
             true,
-            [0, 0, 0],
+            [7_420, 33_040, 18],
             || {
                 let wishes = vec![accept(), delete_by_r(), delete_by_a()];
                 let scope = Scope { crashes: 3, ..one(wishes) };
@@ -295,8 +295,8 @@ pub fn rows() -> Vec<Row> {
         row(
             "irc-three",
             "3 regions, a request from the first to the second and from the second to the third",
-            true,
-            [0, 0, 0],
+            false,
+            [25_860, 208_025, 21],
             || {
                 let wishes = vec![
                     create(1, 2, 8),
@@ -313,14 +313,14 @@ pub fn rows() -> Vec<Row> {
             "irc-delete-dead",
             "1 request that is rejected, and then deleted by the one who has rejected it",
             true,
-            [0, 0, 0],
+            [24, 73, 8],
             || safe_world(&one(vec![reject(), delete_by_a()]), vec![rejected(), third_done()]),
         ),
         row(
             "irc-token",
             "1 request that is said again under its token, also when it is over and forgotten",
             true,
-            [0, 0, 0],
+            [10_190, 59_563, 16],
             || {
                 let wishes = vec![create(0, 1, 1), create(0, 1, 1), accept(), delete_by_r()];
                 let scope = Scope { crashes: 1, ..forgetting(one(wishes), 1) };
@@ -331,14 +331,14 @@ pub fn rows() -> Vec<Row> {
             "irc-quota",
             "3 regions, requests of two at one network of the third, which takes one at a time",
             true,
-            [0, 0, 0],
+            [1_214, 6_347, 16],
             || safe_world(&crowded(), vec![both_active(), failed()]),
         ),
         row(
             "irc-dispose",
             "1 request: accept, deletion by its requester, whose region is declared gone",
             true,
-            [0, 0, 0],
+            [818, 3_512, 15],
             || {
                 let scope = one(vec![accept(), delete_by_r(), dispose(), create(0, 1, 7)]);
                 safe_world(&scope, vec![both_active(), deleted()])
@@ -348,7 +348,7 @@ pub fn rows() -> Vec<Row> {
             "irc-liar",
             "1 request, a server of R that says A has accepted",
             true,
-            [0, 0, 0],
+            [14, 48, 7],
             || {
                 let mut world = safe_world(&one(vec![lie(), reject()]), vec![rejected()]);
                 world.properties.push(nobody_accepted());
@@ -359,7 +359,7 @@ pub fn rows() -> Vec<Row> {
             "irc-restore-a",
             "1 request: accept, reject, deletion by either side, A's region restored once, to any moment",
             true,
-            [0, 0, 0],
+            [17_387, 84_544, 22],
             || {
                 let wishes = vec![accept(), reject(), delete_by_r(), delete_by_a()];
                 let scope = restored(one(wishes), [0, 1]);
@@ -369,8 +369,8 @@ pub fn rows() -> Vec<Row> {
         row(
             "irc-restore-a-twice",
             "1 request: accept, reject, deletion by its requester, A's region restored twice from one backup",
-            true,
-            [0, 0, 0],
+            false,
+            [55_518, 575_067, 27],
             || {
                 let wishes = vec![accept(), reject(), delete_by_r()];
                 let scope = restored(one(wishes), [0, 2]);
@@ -381,7 +381,7 @@ pub fn rows() -> Vec<Row> {
             "irc-restore-r",
             "1 request: accept, reject, options and deletion by its requester, whose region is restored once, to any moment",
             true,
-            [0, 0, 0],
+            [17_601, 90_915, 20],
             || {
                 let wishes = vec![accept(), reject(), modify_by_r(), delete_by_r()];
                 let scope = restored(one(wishes), [1, 0]);
@@ -392,7 +392,7 @@ pub fn rows() -> Vec<Row> {
             "irc-restore-both",
             "1 request: accept, reject, deletion by its requester, both regions restored once, to any moment",
             false,
-            [0, 0, 0],
+            [263_050, 1_540_061, 28],
             || {
                 let scope = restored(one(vec![accept(), reject(), delete_by_r()]), [1, 1]);
                 let witnesses = vec![both_active(), all_thawed(), thawed_together(), recovered()];
@@ -403,7 +403,7 @@ pub fn rows() -> Vec<Row> {
             "irc-restore-forget",
             "1 request: accept, deletion by its requester, both regions restored once, what is over is forgotten",
             false,
-            [0, 0, 0],
+            [57_430, 321_579, 31],
             || {
                 let scope = put_back(forgetting(one(vec![accept(), delete_by_r()]), 1), [1, 1]);
                 let witnesses = vec![both_active(), all_thawed(), thawed_together(), recovered()];
@@ -414,7 +414,7 @@ pub fn rows() -> Vec<Row> {
             "irc-restore-crossing",
             "2 requests for one pair that cross, A's region restored once, to any moment",
             false,
-            [0, 0, 0],
+            [28_431, 158_793, 23],
             || {
                 let wishes = vec![create(1, 0, 8), accept(), change(0, 1, 9, Accept)];
                 safe_world(&restored(one(wishes), [0, 1]), vec![both_active(), thawed()])
@@ -429,8 +429,8 @@ fn claim_entries() -> Vec<Entry> {
         entry(
             "irc-claims",
             "2 servers share the log with 1 request, 3 claims",
-            true,
-            counted([0, 0, 0]),
+            false,
+            counted([48_739, 244_044, 20]),
             || {
                 let claims = claims(2, vec![create(0, 1, 1)], 3);
                 claim_world(&claims, vec![pending_at_requester(), late_report()])
@@ -440,7 +440,7 @@ fn claim_entries() -> Vec<Entry> {
             "irc-claims-records",
             "1 server, a request and its deletion, 3 claims",
             false,
-            counted([0, 0, 0]),
+            counted([52_813, 231_524, 21]),
             || {
                 let claims = claims(1, vec![create(0, 1, 1), delete_by_r()], 3);
                 let witnesses = vec![pending_at_requester(), deleted_at_requester(), late_report()];
@@ -450,8 +450,8 @@ fn claim_entries() -> Vec<Entry> {
         entry(
             "irc-claims-two",
             "2 servers, a request and its deletion, 2 claims",
-            false,
-            counted([0, 0, 0]),
+            true,
+            counted([7_311, 27_626, 15]),
             || {
                 let claims = claims(2, vec![create(0, 1, 1), delete_by_r()], 2);
                 let witnesses = vec![pending_at_requester(), deleted_at_requester(), late_report()];
@@ -462,7 +462,7 @@ fn claim_entries() -> Vec<Entry> {
             "irc-claims-crash",
             "1 server, 1 crash of it or of the control plane, 2 claims each",
             false,
-            counted([0, 0, 0]),
+            counted([184_141, 1_016_356, 28]),
             || {
                 let claims = claims(1, vec![create(0, 1, 1)], 2);
                 let claims = Claims { crashes: (vec![0, 2], 1), ..claims };
@@ -520,7 +520,7 @@ pub fn mutants() -> Vec<Entry> {
     }
     without!(I_1_ONLY_A_EXPIRES, one_decision, 5, expiring(one(vec![accept()])));
     without!(I_2_FACTS_JOIN, rank_never_falls, 5, one(vec![accept(), modify_by_r()]));
-    without!(I_3_KEPT_UNTIL_ACKNOWLEDGED, claims no_record_agreement, 8, claims(1, vec![create(0, 1, 1), delete_by_r()], 3));
+    without!(I_3_KEPT_UNTIL_ACKNOWLEDGED, claims no_record_agreement, 7, claims(1, vec![create(0, 1, 1), delete_by_r()], 3));
     without!(
         I_4_FORGET_AFTER_CONFIRMATION,
         rest_is_agreement,
@@ -566,16 +566,16 @@ pub fn mutants() -> Vec<Entry> {
     );
     without!(I_13_TIE_BREAK, one_live_per_pair, 3, one(vec![create(1, 0, 8)]));
     without!(I_14_DEAD_DOES_NOT_BLOCK, never accepted_again, one(vec![reject(), create(0, 1, 7), accept_second()]));
-    without!(I_15_CLAIM_EPOCH_CHECKED, claims stale_report_changes_nothing, 8, claims(2, vec![create(0, 1, 1)], 2));
-    without!(I_16_EPOCH_NEVER_RESET, claims epochs_only_grow, 6, claims(1, vec![create(0, 1, 1)], 3));
-    without!(I_17_FRESH_AT_EFFECT, claims only_fresh_calls_count, 17, claims(1, vec![create(0, 1, 1), modify_by_r()], 3));
+    without!(I_15_CLAIM_EPOCH_CHECKED, claims stale_report_changes_nothing, 7, claims(2, vec![create(0, 1, 1)], 2));
+    without!(I_16_EPOCH_NEVER_RESET, claims epochs_only_grow, 4, claims(1, vec![create(0, 1, 1)], 3));
+    without!(I_17_FRESH_AT_EFFECT, claims only_fresh_calls_count, 14, claims(1, vec![create(0, 1, 1), modify_by_r()], 3));
     without!(
         I_18_REPLY_OF_CURRENT_LIFE,
         one_decision,
         11,
         put_back(one(vec![accept(), reject(), modify_by_r()]), [0, 1])
     );
-    without!(I_19_LEASES_EXPIRE, claims every_claim_ends, 3, claims(1, vec![create(0, 1, 1)], 1));
+    without!(I_19_LEASES_EXPIRE, claims every_claim_ends, 2, claims(1, vec![create(0, 1, 1)], 1));
     without!(I_21_ONE_TRANSACTION, rest_is_agreement, 3, Scope { crashes: 1, ..one(vec![]) });
     without!(I_30_AUTHORITY, nobody_accepted, 3, one(vec![lie()]));
     without!(I_31_QUOTAS, quota_kept, 4, crowded());
