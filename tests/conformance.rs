@@ -237,20 +237,24 @@ fn every_safeguard_between_regions_is_in_the_table_and_is_shown() {
 
 /// A table that names a test must not outlive it.
 #[test]
-fn every_test_that_the_specification_names_is_there() {
-    let spec = spec();
+fn every_test_that_the_documents_name_is_there() {
     let mut files = Vec::new();
     for directory in ["src", "models", "tests"] {
         sources(&root().join(directory), &mut files);
     }
     let code: String = files.iter().map(|file| fs::read_to_string(file).expect("UTF-8")).collect();
-    let is_row = |line: &&str| line.starts_with("| L-") || line.starts_with("| I-");
-    let named = spec.lines().filter(is_row).flat_map(|line| {
-        line.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 3)
-    });
-    let problems: Vec<String> = named
-        .filter(|name| !code.contains(&format!("fn {name}(")))
-        .map(|name| format!("{SPEC}: there is no test {name}: name the one that shows it now"))
-        .collect();
+    let mut problems = Vec::new();
+    for document in [SPEC, "docs/SCENARIOS.md"] {
+        let text = fs::read_to_string(root().join(document)).expect("the document is there");
+        let rows = ["| L-", "| I-", "| LF-", "| IF-"];
+        let is_row = |line: &&str| rows.iter().any(|row| line.starts_with(row));
+        let named = text.lines().filter(is_row).flat_map(|line| {
+            line.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 3)
+        });
+        let gone = named.filter(|name| !code.contains(&format!("fn {name}(")));
+        problems.extend(gone.map(|name| {
+            format!("{document}: there is no test {name}: name the one that shows it now")
+        }));
+    }
     assert_none(&problems);
 }

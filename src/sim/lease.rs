@@ -19,28 +19,31 @@ use crate::lease::store::LeaseStore;
 use crate::lease::timing::Timing;
 use crate::lease::{HostView, Member, Role, View};
 
-/// A cluster to simulate: hosts first, then the store, then a client.
+/// A cluster to simulate: hosts first, then the store, then clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Cluster {
     /// How many hosts.
     pub hosts: u16,
+    /// How many clients.
+    pub clients: u16,
     /// The timing.
     pub timing: Timing,
     /// The rules that the actors keep.
     pub safeguards: Safeguards,
     /// The duties that the runtime keeps.
     pub duties: Duties,
-    /// About how often the client writes.
+    /// About how often some client writes.
     pub write_every: Duration,
     /// About how often an operator ends a term.
     pub operate_every: Duration,
 }
 
 impl Default for Cluster {
-    /// Three hosts with the default timing, a write every 2 s, a command every 5 minutes.
+    /// Three hosts with the default timing, one client with a write every 2 s, a command every 5 minutes.
     fn default() -> Self {
         Self {
             hosts: 3,
+            clients: 1,
             timing: Timing::DEFAULT,
             safeguards: Safeguards::ALL,
             duties: Duties::ALL,
@@ -50,7 +53,7 @@ impl Default for Cluster {
     }
 }
 
-/// Client and operator.
+/// Clients and operator.
 #[derive(Clone, Copy, Debug)]
 pub struct Outside {
     cluster: Cluster,
@@ -78,7 +81,7 @@ impl Workload<Member> for Outside {
             return (pause, Some((holder, msg)));
         }
         // A client that waits for its last writes is left alone: a queue without a bound proves nothing.
-        let client = self.cluster.hosts + 1;
+        let client = self.cluster.client(rng.random_range(0..self.cluster.clients));
         match &views[usize::from(client)] {
             Some(View::Client { waiting, .. }) if *waiting < 4 => {
                 self.written += 1;
@@ -93,7 +96,12 @@ impl Workload<Member> for Outside {
 impl Cluster {
     /// How many nodes it has.
     pub fn nodes(&self) -> u16 {
-        self.hosts + 2
+        self.hosts + 1 + self.clients
+    }
+
+    /// The node of a client, counted from 0.
+    pub fn client(&self, index: u16) -> u16 {
+        self.hosts + 1 + index
     }
 
     fn setup(&self) -> Setup<Member> {
@@ -116,8 +124,10 @@ impl Cluster {
             })
             .collect();
         actors.push(Member::Store(LeaseStore { hints: hosts.iter().collect(), safeguards }));
-        let (me, hosts) = (NodeId(self.hosts + 1), hosts.iter().collect());
-        actors.push(Member::Client(Client { me, hosts, retry: timing.retry, script: Vec::new() }));
+        actors.extend((0..self.clients).map(|index| {
+            let (me, hosts) = (NodeId(self.client(index)), hosts.iter().collect());
+            Member::Client(Client { me, hosts, retry: timing.retry, script: Vec::new() })
+        }));
         let local = timing.hook / 2;
         Setup { cluster: "simulated".to_owned(), actors, duties: self.duties, local }
     }

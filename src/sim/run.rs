@@ -82,15 +82,16 @@ enum Event<A: Traced> {
     /// Some timer of a node may be due.
     Wake(u16),
     Arrive(u16, Vec<u8>),
-    /// A save of this life is durable.
+    /// A save of this start is durable.
     Synced {
         node: u16,
-        life: u32,
+        start: u32,
         number: u64,
     },
+    /// A message of this start to itself arrives.
     Own {
         node: u16,
-        life: u32,
+        start: u32,
         msg: A::Msg,
     },
     Work,
@@ -107,6 +108,8 @@ enum Waiting<A: Traced> {
 
 struct Node<A: Traced, W> {
     state: Option<A::State>,
+    /// Counts the starts, whatever the duties: nothing of an earlier one, nor of one that has crashed, comes back.
+    start: u32,
     life: u32,
     /// What was saved since the newest durable save, which comes first: number, content.
     disk: VecDeque<(u64, Option<A::Storage>)>,
@@ -166,6 +169,7 @@ where
         let nodes = (0..setup.actors.len())
             .map(|node| Node {
                 state: None,
+                start: 0,
                 life: 0,
                 disk: VecDeque::from([(0, None)]),
                 last_save: 0,
@@ -271,13 +275,14 @@ where
                 }
             }
             Event::Arrive(node, bytes) => self.input(node, Waiting::Datagram(bytes)),
-            Event::Own { node, life, msg } => {
-                if self.nodes[usize::from(node)].life == life {
-                    self.nodes[usize::from(node)].own -= 1;
+            Event::Own { node, start, msg } => {
+                let it = &mut self.nodes[usize::from(node)];
+                if it.start == start && it.state.is_some() {
+                    it.own -= 1;
                     self.input(node, Waiting::Own(msg));
                 }
             }
-            Event::Synced { node, life, number } => self.synced(node, life, number),
+            Event::Synced { node, start, number } => self.synced(node, start, number),
             Event::Work => {
                 let nodes = self.setup.actors.iter().zip(&self.nodes).enumerate();
                 let views: Vec<_> = nodes
@@ -442,12 +447,12 @@ where
         let trace = it.trace.as_mut().expect("it runs");
         <Writer<W> as crate::trace::Recorder<A>>::end(trace, &state, deadline);
         it.state = Some(state);
-        let (life, last) = (it.life, it.last_save);
+        let (start, last) = (it.start, it.last_save);
         let saves = !synced.is_empty();
         for number in synced {
             let slow = self.slowest(node);
             let took = self.disks.random_range(MS..=5 * MS) + slow;
-            self.at(self.now + took, Event::Synced { node, life, number });
+            self.at(self.now + took, Event::Synced { node, start, number });
         }
         let strikes =
             |fault: &Fault| fault.node == node && fault.kind == Kind::CrashWhileSaving && saves;
@@ -471,9 +476,9 @@ where
         self.set_wake(node);
     }
 
-    fn synced(&mut self, node: u16, life: u32, number: u64) {
+    fn synced(&mut self, node: u16, start: u32, number: u64) {
         let it = &mut self.nodes[usize::from(node)];
-        if it.life != life || it.state.is_none() {
+        if it.start != start || it.state.is_none() {
             return;
         }
         // In order: a save that is durable makes those before it so.
@@ -492,10 +497,10 @@ where
             match what {
                 Held::Datagram(to, bytes) => self.transmit(node, to, bytes),
                 Held::Own(msg) => {
-                    let life = self.nodes[index].life;
+                    let start = self.nodes[index].start;
                     self.nodes[index].own += 1;
                     let took = self.timing.random_range(0..=nanos(self.setup.local));
-                    self.at(self.now + took, Event::Own { node, life, msg });
+                    self.at(self.now + took, Event::Own { node, start, msg });
                 }
             }
         }
@@ -629,6 +634,7 @@ where
         let index = usize::from(node);
         let clock = self.clock(node);
         let it = &mut self.nodes[index];
+        it.start += 1;
         if it.life == 0 || self.setup.duties.new_incarnation {
             it.life += 1;
         }

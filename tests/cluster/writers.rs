@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -23,6 +23,31 @@ struct Write {
     key: String,
     value: String,
     seq: Option<u64>,
+    asked: Instant,
+    answered: Instant,
+}
+
+/// Places against real time: a write that was asked for after another had been acknowledged has a later place.
+/// With places that nobody shares, that is what makes a history linearizable.
+fn out_of_order(writes: &[Write]) -> Option<String> {
+    let mut by_asked: Vec<_> = writes.iter().filter(|write| write.seq.is_some()).collect();
+    let mut by_answered = by_asked.clone();
+    by_asked.sort_by_key(|write| write.asked);
+    by_answered.sort_by_key(|write| write.answered);
+    let mut before = by_answered.into_iter().peekable();
+    let mut latest: Option<&Write> = None;
+    for write in by_asked {
+        while let Some(earlier) = before.next_if(|earlier| earlier.answered < write.asked) {
+            latest = latest.into_iter().chain([earlier]).max_by_key(|write| write.seq);
+        }
+        if let Some(latest) = latest.filter(|latest| latest.seq > write.seq) {
+            return Some(format!(
+                "{} was asked for after {} had been acknowledged at {:?}, and is at {:?}",
+                write.key, latest.key, latest.seq, write.seq
+            ));
+        }
+    }
+    None
 }
 
 pub struct Writers {
@@ -77,6 +102,7 @@ impl Writers {
         if !is_same {
             kept.problems.push("the hosts' tables never became the same".to_owned());
         }
+        kept.problems.extend(out_of_order(&writes));
         let mut places = BTreeMap::new();
         let mut newest: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
         for write in &writes {
@@ -152,7 +178,9 @@ fn write(
             "op": "put", "lease": LEASE, "key": key, "value": value,
             "timeout_ms": u64::try_from(WRITE.as_millis()).unwrap(),
         });
+        let asked = Instant::now();
         let answer = open.ask(&question, WRITE + Duration::from_secs(2));
+        let answered = Instant::now();
         let seq = match &answer {
             Ok(answer) if answer["ok"] == true => answer["seq"].as_u64(),
             _ => None,
@@ -160,7 +188,31 @@ fn write(
         if answer.is_err() {
             control = None;
         }
-        writes.push(Write { key, value, seq });
+        writes.push(Write { key, value, seq, asked, answered });
     }
     writes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_contradicts_real_time_is_told() {
+        let begin = Instant::now();
+        let write = |key: &str, seq, asked, answered| Write {
+            key: key.to_owned(),
+            value: String::new(),
+            seq,
+            asked: begin + Duration::from_millis(asked),
+            answered: begin + Duration::from_millis(answered),
+        };
+        let side_by_side = [write("a", Some(2), 0, 10), write("b", Some(1), 5, 15)];
+        assert_eq!(out_of_order(&side_by_side), None);
+        let unknown = [write("a", Some(2), 0, 10), write("b", None, 11, 15)];
+        assert_eq!(out_of_order(&unknown), None);
+        let wrong =
+            [write("c", Some(7), 0, 2), write("a", Some(9), 0, 10), write("b", Some(8), 11, 15)];
+        assert!(out_of_order(&wrong).expect("told").contains("b was asked for after a"));
+    }
 }
