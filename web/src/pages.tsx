@@ -128,6 +128,9 @@ export function Compare({ route, go, onProblem }: { route: Route; go: (route: Pa
             {both.divergence === null ? 'The two are the same, step by step.' : `They part at line ${both.divergence + 1}.`}{' '}
             {mended && (harm(right) ? 'The schedule still does harm.' : 'With the rule, no property is violated in any state of the schedule.')}
           </p>
+          <div class="split">
+            <Mini story={left} /><Mini story={right} />
+          </div>
           <div class="scroll" tabIndex={0} role="region" aria-label="Two stories side by side">
             <table class="compare">
               <thead><tr><th scope="col" class="n">#</th><th scope="col">{left.title}</th><th scope="col">{mended ? 'with the rule' : right.title}</th></tr></thead>
@@ -140,9 +143,6 @@ export function Compare({ route, go, onProblem }: { route: Route; go: (route: Pa
                 ))}
               </tbody>
             </table>
-          </div>
-          <div class="split">
-            <Mini story={left} /><Mini story={right} />
           </div>
         </>
       )}

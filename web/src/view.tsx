@@ -148,7 +148,7 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
           </div>
           <p class="quiet clock">Clock: {story.clock.about}.</p>
         </section>
-        <aside aria-label="The chosen step">
+        <aside aria-label="The chosen step" tabIndex={0}>
           <h2 class="what">{row === 0 ? 'The beginning' : `${row}. ${story.steps[row - 1].label}`}</h2>
           {writers.length > 0 && (
             <p class="alert" role="status"><b>{story.clock.common ? 'Overlap' : 'Overlap, if the clocks agree'}:</b> {writers.map(node => story.lanes[node].name).join(' and ')} may both write.</p>
