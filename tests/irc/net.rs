@@ -1,50 +1,52 @@
 //! Regions and their servers, driven by hand over a network that keeps what nobody takes.
 
-#![allow(unreachable_pub, reason = "the other files of this test use it")]
+pub(crate) use std::collections::{BTreeMap, BTreeSet, VecDeque};
+pub(crate) use std::time::Duration;
 
-pub use std::collections::{BTreeMap, BTreeSet, VecDeque};
-pub use std::time::Duration;
-
-pub use stateright::actor::Id;
-pub use tenure::irc::control::{ControlPlane, Policy};
-pub use tenure::irc::facts::{
+pub(crate) use stateright::actor::Id;
+pub(crate) use tenure::irc::control::{ControlPlane, Policy};
+pub(crate) use tenure::irc::facts::{
     Account, Bundle, Decided, Decision, Incarnation, Network, OpId, Region, SealKey, Sealed,
     Target, Version,
 };
-pub use tenure::irc::ledger::{ControlState, Link};
-pub use tenure::irc::msg::{
+pub(crate) use tenure::irc::ledger::{ControlState, Link};
+pub(crate) use tenure::irc::msg::{
     Answer, Body, Call, CallError, ClaimEpoch, Command, Errand, Kind, Msg, Outcome, RecordId,
     Request, Status, SyncLevel, Token, Work, block_of,
 };
-pub use tenure::irc::peering::{Label, Verb};
-pub use tenure::irc::safeguards::Safeguards;
-pub use tenure::irc::server::IrcServer;
-pub use tenure::irc::{Party, PartyState, Storage, Timer};
-pub use tenure::lease::record::NodeId;
-pub use tenure::persistent::PersistentMap;
-pub use tenure::step::{Effect, Input, step};
+pub(crate) use tenure::irc::peering::{Label, Verb};
+pub(crate) use tenure::irc::safeguards::Safeguards;
+pub(crate) use tenure::irc::server::IrcServer;
+pub(crate) use tenure::irc::{Party, PartyState, Storage, Timer};
+pub(crate) use tenure::lease::record::NodeId;
+pub(crate) use tenure::persistent::PersistentMap;
+pub(crate) use tenure::step::{Effect, Input, step};
 
-pub const ALICE: Account = Account(1);
-pub const BOB: Account = Account(2);
-pub const CUSTOMER: usize = 100;
+pub(crate) const ALICE: Account = Account(1);
+pub(crate) const BOB: Account = Account(2);
+pub(crate) const CUSTOMER: usize = 100;
 
 /// Regions 0 to n-1: control planes are nodes 0 to n-1, and node n + r is the server of region r.
-pub struct Net {
-    pub parties: Vec<Party>,
-    pub states: Vec<Option<PartyState>>,
-    pub saved: Vec<Option<Storage>>,
-    pub timers: BTreeMap<(usize, Timer), Duration>,
-    pub queue: VecDeque<(usize, usize, Msg)>,
+pub(crate) struct Net {
+    pub(crate) parties: Vec<Party>,
+    pub(crate) states: Vec<Option<PartyState>>,
+    pub(crate) saved: Vec<Option<Storage>>,
+    pub(crate) timers: BTreeMap<(usize, Timer), Duration>,
+    pub(crate) queue: VecDeque<(usize, usize, Msg)>,
     /// What control planes have told their customers.
-    pub told: Vec<Result<Answer, CallError>>,
+    pub(crate) told: Vec<Result<Answer, CallError>>,
     /// Nodes that get nothing from other nodes.
-    pub down: BTreeSet<usize>,
-    pub sent: BTreeMap<usize, usize>,
-    pub regions: usize,
-    pub token: u64,
+    pub(crate) down: BTreeSet<usize>,
+    pub(crate) sent: BTreeMap<usize, usize>,
+    pub(crate) regions: usize,
+    pub(crate) token: u64,
 }
 
-pub fn control(region: u16, regions: u16, change: &dyn Fn(&mut ControlPlane)) -> ControlPlane {
+pub(crate) fn control(
+    region: u16,
+    regions: u16,
+    change: &dyn Fn(&mut ControlPlane),
+) -> ControlPlane {
     let network = |n: u32| {
         (
             Network(n),
@@ -69,11 +71,11 @@ pub fn control(region: u16, regions: u16, change: &dyn Fn(&mut ControlPlane)) ->
 }
 
 impl Net {
-    pub fn new(regions: u16) -> Self {
+    pub(crate) fn new(regions: u16) -> Self {
         Self::with(regions, &|_| ())
     }
 
-    pub fn with(regions: u16, change: &dyn Fn(&mut ControlPlane)) -> Self {
+    pub(crate) fn with(regions: u16, change: &dyn Fn(&mut ControlPlane)) -> Self {
         let controls = (0..regions).map(|region| Party::Control(control(region, regions, change)));
         let servers = (0..regions).map(|region| {
             Party::Server(IrcServer {
@@ -108,18 +110,18 @@ impl Net {
         net
     }
 
-    pub fn server(&self, region: usize) -> usize {
+    pub(crate) fn server(&self, region: usize) -> usize {
         self.regions + region
     }
 
-    pub fn start(&mut self, node: usize) {
+    pub(crate) fn start(&mut self, node: usize) {
         self.timers.retain(|&(of, _), _| of != node);
         let saved = self.saved[node].clone();
         self.states[node] = None;
         self.run(node, Input::Start(saved));
     }
 
-    pub fn run(&mut self, node: usize, input: Input<Msg, Timer, (), Storage>) {
+    pub(crate) fn run(&mut self, node: usize, input: Input<Msg, Timer, (), Storage>) {
         let state = self.states[node].take();
         let (state, effects) = step(&self.parties[node], Id::from(node), state, input);
         if let PartyState::Control(state) = &state {
@@ -147,17 +149,17 @@ impl Net {
         }
     }
 
-    pub fn deliver(&mut self, src: usize, dst: usize, msg: Msg) {
+    pub(crate) fn deliver(&mut self, src: usize, dst: usize, msg: Msg) {
         self.run(dst, Input::Deliver { src: Id::from(src), msg });
     }
 
-    pub fn fire(&mut self, node: usize, timer: Timer) {
+    pub(crate) fn fire(&mut self, node: usize, timer: Timer) {
         assert!(self.timers.remove(&(node, timer)).is_some(), "{timer:?} is not armed at {node}");
         self.run(node, Input::Fire(timer));
     }
 
     /// Delivers everything, and lets servers poll, until nothing is left to say.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..60 {
             while let Some((src, dst, msg)) = self.queue.pop_front() {
                 if src == dst || !self.down.contains(&src) && !self.down.contains(&dst) {
@@ -184,7 +186,7 @@ impl Net {
         }
     }
 
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         (0..self.regions).all(|region| {
             let ledger = &self.control(region).ledger;
             let frozen =
@@ -193,19 +195,19 @@ impl Net {
         })
     }
 
-    pub fn armed(&self, node: usize, keep: impl Fn(&Timer) -> bool) -> Vec<Timer> {
+    pub(crate) fn armed(&self, node: usize, keep: impl Fn(&Timer) -> bool) -> Vec<Timer> {
         let all = self.timers.keys().filter(|(of, _)| *of == node);
         all.map(|&(_, timer)| timer).filter(|timer| keep(timer)).collect()
     }
 
-    pub fn control(&self, region: usize) -> &ControlState {
+    pub(crate) fn control(&self, region: usize) -> &ControlState {
         match self.states[region].as_ref() {
             Some(PartyState::Control(state)) => state,
             _ => panic!("not a control plane"),
         }
     }
 
-    pub fn ask(
+    pub(crate) fn ask(
         &mut self,
         region: usize,
         caller: Account,
@@ -215,7 +217,7 @@ impl Net {
         self.ask_as(region, caller, self.token, request)
     }
 
-    pub fn ask_as(
+    pub(crate) fn ask_as(
         &mut self,
         region: usize,
         caller: Account,
@@ -227,31 +229,36 @@ impl Net {
         self.told.pop().expect("a call is answered in its own step")
     }
 
-    pub fn create(&mut self, from: usize, to: u16, network: u32) -> OpId {
+    pub(crate) fn create(&mut self, from: usize, to: u16, network: u32) -> OpId {
         match self.ask(from, ALICE, wish(to, network)) {
             Ok(Answer::Done { id, state: Label::InitiatingRequest }) => id,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn change(&mut self, region: usize, id: OpId, verb: Verb) -> Result<Label, CallError> {
+    pub(crate) fn change(
+        &mut self,
+        region: usize,
+        id: OpId,
+        verb: Verb,
+    ) -> Result<Label, CallError> {
         match self.ask(region, ALICE, Request::Change { id, verb })? {
             Answer::Done { state, .. } => Ok(state),
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn label(&self, region: usize, id: OpId) -> Option<Label> {
+    pub(crate) fn label(&self, region: usize, id: OpId) -> Option<Label> {
         let ledger = &self.control(region).ledger;
         ledger.peerings.get(&id).map(|one| one.label(ledger.on.contains(&id)))
     }
 
-    pub fn labels(&self, id: OpId) -> [Option<Label>; 2] {
+    pub(crate) fn labels(&self, id: OpId) -> [Option<Label>; 2] {
         [self.label(0, id), self.label(1, id)]
     }
 
     /// Puts a region back to a backup.
-    pub fn restore(&mut self, region: usize, backup: &Storage, n: u64, life: u64) {
+    pub(crate) fn restore(&mut self, region: usize, backup: &Storage, n: u64, life: u64) {
         let (Storage::Control(backup), Some(Storage::Control(lost))) =
             (backup.clone(), self.saved[region].clone())
         else {
@@ -262,7 +269,7 @@ impl Net {
         self.start(region);
     }
 
-    pub fn tick(&mut self, region: usize) {
+    pub(crate) fn tick(&mut self, region: usize) {
         // The clock runs only while something waits for it.
         if self.timers.contains_key(&(region, Timer::Tick)) {
             self.fire(region, Timer::Tick);
@@ -270,23 +277,28 @@ impl Net {
     }
 }
 
-pub fn wish(to: u16, network: u32) -> Request {
+pub(crate) fn wish(to: u16, network: u32) -> Request {
     let target = Target { region: Region(to), account: ALICE, network: Network(network) };
     Request::Create { network: Network(network), target, resolve_names: false }
 }
 
-pub fn both(label: Label) -> [Option<Label>; 2] {
+pub(crate) fn both(label: Label) -> [Option<Label>; 2] {
     [Some(label); 2]
 }
 
 /// A call of region 0's server to region 1.
-pub fn call(net: &mut Net, kind: Kind, id: OpId, op: u64, body: Body) -> Status {
+pub(crate) fn call(net: &mut Net, kind: Kind, id: OpId, op: u64, body: Body) -> Status {
     let incarnation = net.control(0).ledger.head.incarnation;
     let errand = Errand::Apply { kind, id, op, closed_below: 0, body };
     say(net, 0, incarnation, errand).expect("an answer")
 }
 
-pub fn say(net: &mut Net, from: u16, incarnation: Incarnation, errand: Errand) -> Option<Status> {
+pub(crate) fn say(
+    net: &mut Net,
+    from: u16,
+    incarnation: Incarnation,
+    errand: Errand,
+) -> Option<Status> {
     let tag = (Work::Prepare(Region(1)), ClaimEpoch::default());
     let call = Call { from: Region(from), incarnation, tag, errand };
     net.queue.clear();
@@ -298,7 +310,7 @@ pub fn say(net: &mut Net, from: u16, incarnation: Incarnation, errand: Errand) -
     }
 }
 
-pub fn accepted(net: &mut Net, network: u32) -> OpId {
+pub(crate) fn accepted(net: &mut Net, network: u32) -> OpId {
     let id = net.create(0, 1, network);
     net.settle();
     net.change(1, id, Verb::Accept).expect("accepted");
