@@ -261,7 +261,23 @@ fn a_story_comes_back_from_each_form_as_it_was() {
 #[test]
 fn the_informal_trace_format_is_as_its_own_crate_reads_it() {
     let story = told("I-7", true);
-    let trace = itf::trace_from_str::<itf::Value>(&export::itf(&story)).expect("it is ITF");
+    #[derive(serde::Deserialize)]
+    struct Shown {
+        state: World,
+    }
+    #[derive(serde::Deserialize)]
+    struct World {
+        nodes: Vec<Node>,
+        network: Vec<serde::de::IgnoredAny>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Node {
+        condition: String,
+    }
+    let trace: itf::Trace<Shown> = itf::trace_from_str(&export::itf(&story)).expect("it is ITF");
+    let last = &trace.states.last().unwrap().value.state;
+    assert!(last.nodes.iter().all(|node| node.condition == "Running"));
+    assert!(!last.network.is_empty());
     assert_eq!(trace.states.len(), story.steps.len() + 1);
     assert_eq!(trace.vars, ["state"]);
 }

@@ -39,7 +39,7 @@ export function Gallery({ onProblem }: { onProblem: OnProblem }) {
   return (
     <div class="page gallery">
       <h1>What each rule is for</h1>
-      <p class="lead">Every rule of the protocols can be left out of a model, and every model without one must fail. Here is the shortest way to each failure; put the rule back and the same schedule does no harm.</p>
+      <p class="lead">Each of these rules can be left out of a model, which then must fail. Here is the shortest way to each failure; put the rule back, and the same schedule does no harm.</p>
       {section('lease', 'The lease')}
       {section('irc', 'Operations between regions')}
     </div>

@@ -1,6 +1,6 @@
 // One story: the diagram or its text, the state, the properties, and what to do with it.
 import type { ComponentChildren } from 'preact'
-import { useEffect, useMemo, useState } from 'preact/hooks'
+import { useLayoutEffect, useMemo, useState } from 'preact/hooks'
 import { postText, save } from './api'
 import { Diagram, Twin } from './diagram'
 import { broken, cone as coneOf, moment, overlapping, search, time } from './story'
@@ -58,7 +58,8 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
   const writers = overlapping(now)
   const wrong = broken(now)
 
-  useEffect(() => {
+  // Before the next key can come: a key that met the handler of the row before would be lost.
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement
       if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input:not([type=range]), textarea, select, dialog')) return
