@@ -2,7 +2,7 @@
 //!
 //! A node that is killed, stopped or stuck runs no stop hook. So the hooks of a cluster file run in a process of
 //! its own, as the [warden](super::warden)'s command does: one for each term. The node says on its standard input
-//! what the work is, as one line of JSON ([`Charge`]), and then what it says to a warden: until when the term
+//! what the work is, as one line of JSON (`Charge`), and then what it says to a warden: until when the term
 //! lasts, or that it ends now. The end of the input means that the node is gone.
 //!
 //! When the term ends, the hooks run, one after the other. If one fails, or S has almost passed since then,
