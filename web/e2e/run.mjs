@@ -127,6 +127,7 @@ const tests = {
     await page.getByRole('dialog').waitFor()
     await accessible('the keys')
     await page.keyboard.press('Escape')
+    await page.getByRole('dialog').waitFor({ state: 'hidden' })
     await page.keyboard.press('t')
     await page.locator('.twin table').waitFor()
     await accessible('the text twin')
