@@ -67,6 +67,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
              INSERT INTO counter SELECT 0, 0 WHERE NOT EXISTS (SELECT FROM counter)",
         )
         .await?;
+    // Before the elector: what happens earlier would be counted nowhere.
+    let metrics = install_recorder()?;
     let hosts = [NodeId(0), NodeId(1)];
     let timing = Timing::DEFAULT.validate()?;
     let mut elector =
@@ -77,7 +79,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let service = Router::new()
         .route("/add/{amount}", post(add))
         .with_state(Arc::new(Service { guard, database }))
-        .merge(router(vec![health], || true, install_recorder()?));
+        .merge(router(vec![health], || true, metrics));
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("ready {}", listener.local_addr()?);
     let terms = async {

@@ -31,7 +31,8 @@ use crate::node::clock::SteeringMeter;
 const BUCKETS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Installs the recorder of this process's metrics and gives the handle that shows them.
+/// Installs the recorder of this process's metrics and gives the handle that shows them. Call it before an elector is
+/// started: what has happened by then is counted nowhere.
 ///
 /// | name | what |
 /// |---|---|
