@@ -33,6 +33,14 @@ pub trait Machine: Actor {
         None
     }
 
+    /// Whether what a message to the actor's own host asks for only takes something away, such as the work of a
+    /// term that has ended: a runtime begins that in the step, without waiting for what the step saves. There is
+    /// at most one such message of an actor at a time.
+    fn is_withdrawal(&self, msg: &Self::Msg) -> bool {
+        let _ = msg;
+        false
+    }
+
     /// Asserts what must hold of one actor's state after every step, on its own.
     ///
     /// A failure is a bug of the protocol's code, never of its input: it panics, in release too.

@@ -464,6 +464,84 @@ fn messages_to_itself_come_back_when_the_hook_is_done() {
     assert_eq!(node.tell(0, Say::Ping(u64::MAX)), Err(TellError::Illegal));
 }
 
+/// What ends a term: it goes to the node's hook.
+fn end_of_the_term() -> Say {
+    Say::Text("end of the term".to_owned())
+}
+
+//= SPEC TIME-18 test
+#[test]
+fn the_end_of_a_term_does_not_wait_for_the_disk_and_is_finished_only_with_it() {
+    fn go(state: &mut u64, event: Event, o: &mut Out<Toy>) {
+        if let Event::Message(_, Say::Text(text)) = event
+            && text == "go"
+        {
+            // More than a disk takes in no time.
+            for _ in 0..20_000 {
+                *state += 1;
+                o.save(Number(*state));
+            }
+            o.send(Id::from(0), Say::Ping(1));
+            o.send(Id::from(0), end_of_the_term());
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let toy = Toy::new(go);
+    let log = toy.log.clone();
+    let mut spec = spec(toy, &[]);
+    spec.storage = Some(dir.path().join("node.redb"));
+    let hooks = log.clone();
+    spec.hooks = Box::new(move |_: u16, msg: &Say| {
+        hooks.note(if *msg == end_of_the_term() { "its work ends" } else { "hook" });
+        HandBack::Now
+    });
+    let node = Node::start(spec).unwrap();
+    node.tell(0, Say::Text("go".to_owned())).unwrap();
+    until("both are back", || node.counts().handed_back == 2);
+    let expected =
+        ["start None", "go", "its work ends", "hook", "ping 1 from 0", "end of the term"];
+    assert_eq!(log.texts(), expected);
+}
+
+//= SPEC TIME-18 test
+#[test]
+fn the_end_of_a_term_is_never_dropped() {
+    fn go(state: &mut u64, event: Event, o: &mut Out<Toy>) {
+        if let Event::Message(_, Say::Text(text)) = event
+            && text == "go"
+        {
+            for n in 0..5000 {
+                o.send(Id::from(0), Say::Ping(n));
+            }
+            for _ in 0..20_000 {
+                *state += 1;
+                o.save(Number(*state));
+            }
+            o.send(Id::from(0), end_of_the_term());
+            // These wait for the disk too, and are more than may wait.
+            for n in 0..5000 {
+                o.send(Id::from(1), Say::Pong(n));
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let toy = Toy::new(go);
+    let log = toy.log.clone();
+    let peer = Peer::new(1);
+    let mut spec = spec(toy, &[&peer]);
+    spec.storage = Some(dir.path().join("node.redb"));
+    spec.hooks = Box::new(|_: u16, msg: &Say| match msg {
+        Say::Ping(_) => HandBack::When(Box::pin(std::future::pending())),
+        _ => HandBack::Now,
+    });
+    let node = Node::start(spec).unwrap();
+    node.tell(0, Say::Text("go".to_owned())).unwrap();
+    until("it is back", || node.counts().handed_back == 1);
+    assert_eq!(log.texts(), ["start None", "go", "end of the term"]);
+    assert_eq!(node.counts().dropped_handed_back, 5000 - 4096);
+    assert_eq!(node.counts().dropped_overflow, 5000 - 4096);
+}
+
 #[test]
 fn every_alternative_is_chosen_some_time() {
     fn choose(state: &mut u64, event: Event, o: &mut Out<Toy>) {

@@ -252,6 +252,10 @@ impl Machine for Member {
         }
     }
 
+    fn is_withdrawal(&self, msg: &Msg) -> bool {
+        matches!(msg, Msg::Stopped { .. })
+    }
+
     fn check(&self, _: Id, state: &MemberState) {
         if let MemberState::Host(state) = state {
             state.check();

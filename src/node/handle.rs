@@ -72,6 +72,10 @@ pub enum HandBack {
 pub trait Hooks<M>: Send {
     /// Begins what the message asks for, and says when to hand it back. It must not block: the node
     /// does nothing else meanwhile.
+    ///
+    /// The end of a term is begun in the step that ends it, whatever the disk does; all else when the step's
+    /// saves are durable. A node that ends, also because its disk has failed, drops its hooks without a call: whoever
+    /// has work to end then does it in `drop`, or sees it at the end of the [`Handle`].
     fn local(&mut self, lease: u16, msg: &M) -> HandBack;
 }
 

@@ -9,40 +9,42 @@
 //! 2. Saves go to the commit thread; what a step sends and publishes waits until its saves and all
 //!    earlier ones of that actor are durable, in order (runtime duty 1). The steps themselves run
 //!    ahead in memory, and the loop never waits for the disk.
-//! 3. If the disk fails, nothing that waits for it is ever sent: the node ends.
+//! 3. What only takes something away does not wait for the disk: a permission that has ended, and the
+//!    stop hook of its term.
+//! 4. If the disk fails, nothing that waits for it is ever sent: the node ends.
 //!
 //! Everything that waits is bounded. Too many waiting sends lose the oldest, which some timer sends
 //! again; too many saves under way make the loop leave messages in the socket, where the system
-//! drops them. A save is never dropped.
+//! drops them. A save is never dropped, and neither is the end of a term: no timer would ask for that again.
+
+mod input;
+mod output;
+mod socket;
 
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use rand::seq::IndexedRandom;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket::{Warnings, bind_socket, reachable};
 use stateright::actor::Id;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
 use super::clock::{BootInstant, WakeUp};
 use super::handle::{
-    Bind, Exit, HandBack, Hooks, NodeError, Opened, Published, Publisher, Runnable, Shared, Spec,
-    StartError,
+    Exit, Hooks, NodeError, Opened, Published, Publisher, Runnable, Shared, Spec, StartError,
 };
 use super::storage::{Committer, Progress, Row, Store};
 use super::timers::Timers;
 use crate::gate::EPOCH_MAX;
-use crate::guard::Refused;
 use crate::lease::record::{Epoch, NodeId};
 use crate::step::{Effect, Input, InputOf, step};
 use crate::trace::{Origin, Recorder};
-use crate::wire::{self, DATAGRAM_MAX, DecodeError, Header, Headers, Seal};
+use crate::wire::{DATAGRAM_MAX, Headers, Seal};
 
 /// How many inputs of one kind are handled before the loop looks at everything else.
 const BATCH: usize = 64;
@@ -52,14 +54,10 @@ const SAVES_MAX: u64 = 4096;
 const HELD_MAX: usize = 4096;
 /// How many datagrams may wait for the socket.
 const OUT_MAX: usize = 4096;
-/// How many messages of actors to themselves may wait.
+/// How many messages of actors to themselves may wait, not counting the ends of terms: an actor has one of those.
 const HANDED_MAX: usize = 4096;
 /// How long a graceful end may take to make saves durable and send what waited for them.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
-/// What the receive buffer should hold: a few thousand datagrams, so that one slow pass loses none.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// How often a log line about one kind of dropped datagrams is written at most.
-const WARN_EVERY: Duration = Duration::from_secs(1);
 
 /// The views of a node's actors, from the side that publishes them.
 type Publishers<A> = BTreeMap<u16, Publisher<<A as crate::step::Machine>::View>>;
@@ -135,7 +133,17 @@ enum Held<A: Runnable> {
     /// A view, and the epoch of what it permits.
     Publish(Published<A::View>, Option<Epoch>),
     Datagram(NodeId, Vec<u8>),
-    HandBack(A::Msg),
+    /// The errand of that number.
+    Errand(u64),
+}
+
+/// A message of an actor to its own node, until it is handed back: when what it asks for has been done, and
+/// what its step has saved is durable.
+struct Errand<M> {
+    slot: usize,
+    msg: M,
+    waits_for_disk: bool,
+    waits_for_hook: bool,
 }
 
 /// One actor and what the loop keeps for it.
@@ -149,8 +157,8 @@ struct Slot<A: Runnable> {
     last_save: u64,
     /// What waits, each for the save of that number, in the order in which it was wanted.
     held: VecDeque<(u64, Held<A>)>,
-    /// How many of those are not views.
-    held_sends: usize,
+    /// How many of those are datagrams.
+    held_datagrams: usize,
     /// The last view that was wanted, published or held.
     wanted: Option<Published<A::View>>,
     /// The epoch of what that one permits.
@@ -173,28 +181,6 @@ impl Saving {
     }
 }
 
-/// Keeps log lines about dropped datagrams rare, whatever arrives.
-#[derive(Default)]
-struct Warnings {
-    last: BTreeMap<&'static str, (BootInstant, u64)>,
-}
-
-impl Warnings {
-    fn warn(&mut self, me: NodeId, reason: &'static str, peer: SocketAddr, detail: &str) {
-        let now = BootInstant::now();
-        let suppressed = match self.last.get_mut(reason) {
-            Some((last, suppressed)) if now.saturating_duration_since(*last) < WARN_EVERY => {
-                *suppressed += 1;
-                return;
-            }
-            Some((_, suppressed)) => *suppressed,
-            None => 0,
-        };
-        self.last.insert(reason, (now, 0));
-        tracing::warn!(node = me.0, %peer, reason, detail, suppressed, "dropped a datagram");
-    }
-}
-
 struct Loop<'a, A: Runnable> {
     me: NodeId,
     shared: &'a Shared,
@@ -213,11 +199,12 @@ struct Loop<'a, A: Runnable> {
     inbox: mpsc::Receiver<(u16, A::Msg)>,
     /// One that `inbox` gave while the loop was waiting.
     told: Option<(u16, A::Msg)>,
-    /// Messages to hand back, by place; and when, for those that wait for a time.
+    /// Messages to hand back, by place.
     handed: VecDeque<(usize, A::Msg)>,
-    later: BTreeMap<u64, (usize, A::Msg)>,
-    later_timers: Timers<u64>,
-    later_next: u64,
+    /// Those that are not done yet; and when, for those whose hook takes a time.
+    errands: BTreeMap<u64, Errand<A::Msg>>,
+    errand_timers: Timers<u64>,
+    errand_next: u64,
     /// Where the tasks that wait for hooks report.
     hook_done: mpsc::UnboundedSender<u64>,
     hooks_done: mpsc::UnboundedReceiver<u64>,
@@ -276,7 +263,7 @@ fn open<'a, A: Runnable>(
             saved,
             last_save: 0,
             held: VecDeque::new(),
-            held_sends: 0,
+            held_datagrams: 0,
             wanted: None,
             term: None,
             publisher: publishers.remove(&lease).expect("each lease has a publisher"),
@@ -301,9 +288,9 @@ fn open<'a, A: Runnable>(
         inbox,
         told: None,
         handed: VecDeque::new(),
-        later: BTreeMap::new(),
-        later_timers: Timers::new(),
-        later_next: 0,
+        errands: BTreeMap::new(),
+        errand_timers: Timers::new(),
+        errand_next: 0,
         hook_done,
         hooks_done,
         out: VecDeque::new(),
@@ -312,50 +299,6 @@ fn open<'a, A: Runnable>(
         recorder: recorder.map(|recorder| recorder(incarnation)).transpose()?,
     };
     Ok((node, Opened { address, incarnation }))
-}
-
-fn bind_socket(bind: Bind) -> Result<StdSocket, StartError> {
-    let socket = match bind {
-        Bind::Socket(socket) => socket,
-        Bind::To(address) => {
-            let bound = || -> io::Result<Socket> {
-                let domain = Domain::for_address(address);
-                let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-                if domain == Domain::IPV6 {
-                    // [::] serves IPv4 peers too, whatever the system's default is.
-                    socket.set_only_v6(false)?;
-                }
-                socket.bind(&address.into())?;
-                Ok(socket)
-            };
-            bound()
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::AddrInUse => StartError::PortInUse(address),
-                    _ => StartError::Bind { address, reason: error.to_string() },
-                })?
-                .into()
-        }
-    };
-    // The system gives what its limit permits, and a smaller buffer only drops earlier.
-    let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
-    socket.set_nonblocking(true).map_err(|error| StartError::System(error.to_string()))?;
-    Ok(socket)
-}
-
-/// The address book as this socket can use it: IPv4 peers of an IPv6 socket in their mapped form.
-fn reachable(bind: SocketAddr, peers: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, StartError> {
-    let reach = |peer: SocketAddr| match (bind.ip(), peer.ip()) {
-        (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => Ok(peer),
-        (IpAddr::V6(any), IpAddr::V4(v4)) if any.is_unspecified() => {
-            Ok(SocketAddr::new(v4.to_ipv6_mapped().into(), peer.port()))
-        }
-        _ => Err(StartError::AddressFamily { bind, peer }),
-    };
-    peers.into_iter().map(reach).collect()
-}
-
-fn is_same_address(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
 }
 
 /// The node that a send goes to, if it is another one that the address book has.
@@ -445,7 +388,7 @@ impl<A: Runnable> Loop<'_, A> {
         if has_choices || accepts && !self.handed.is_empty() {
             return Ok(());
         }
-        let later = self.later_timers.next_deadline().filter(|_| accepts);
+        let later = self.errand_timers.next_deadline().filter(|_| accepts);
         let deadlines = [self.timers.next_deadline(), later];
         self.wake_up.set(deadlines.into_iter().flatten().min())?;
         let saving = self.saving.as_mut();
@@ -461,7 +404,7 @@ impl<A: Runnable> Loop<'_, A> {
             () = self.shared.wake.notified() => {}
             expired = self.wake_up.expired() => expired?,
             () = progress => {}
-            Some(key) = self.hooks_done.recv() => self.handed.extend(self.later.remove(&key)),
+            Some(key) = self.hooks_done.recv() => self.hook_is_done(key),
             ready = self.socket.writable(), if !self.out.is_empty() => ready?,
             Some(told) = self.inbox.recv(), if accepts && self.told.is_none() => {
                 self.told = Some(told);
@@ -591,343 +534,6 @@ impl<A: Runnable> Loop<'_, A> {
         }
     }
 
-    /// Publishes a view when it may be seen. What it no longer permits ends at once.
-    ///
-    /// A save takes as long as the disk likes. A reader that saw the old permission meanwhile would
-    /// act on one that the actor has given up, so neither the view that is shown nor any that is
-    /// still to be shown may permit more than the newest one does.
-    //= SPEC TIME-11
-    //= SPEC GUARD-8
-    fn want(&mut self, index: usize, published: Published<A::View>, term: Option<Epoch>) {
-        let slot = &mut self.slots[index];
-        let deadline = published.deadline;
-        let last = std::mem::replace(&mut slot.term, term);
-        if let Some(ended) = last.filter(|_| last != term) {
-            slot.publisher.guard.revoke(ended);
-        }
-        slot.publisher
-            .view
-            .send_if_modified(|shown| shown.as_mut().is_some_and(|shown| shorten(shown, deadline)));
-        for (_, held) in &mut slot.held {
-            if let Held::Publish(held, _) = held {
-                shorten(held, deadline);
-            }
-        }
-        slot.wanted = Some(published.clone());
-        self.emit(index, Held::Publish(published, term));
-    }
-
-    fn send(&mut self, index: usize, to: Id, header: Option<Header>, msg: A::Msg) {
-        if to == Id::from(self.me) {
-            self.emit(index, Held::HandBack(msg));
-            return;
-        }
-        let Some(header) = header else {
-            self.shared.count(|counts| counts.dropped_unknown_destination += 1);
-            return;
-        };
-        let to = header.destination;
-        match wire::encode(&header, self.slots[index].lease, &msg, &mut *self.seal) {
-            Ok(datagram) => self.emit(index, Held::Datagram(to, datagram)),
-            Err(error) => {
-                self.shared.count(|counts| counts.dropped_unencodable += 1);
-                let peer = self.peers[usize::from(to.0)];
-                self.warnings.warn(self.me, "unencodable", peer, &error.to_string());
-            }
-        }
-    }
-
-    /// How far this actor's saves are durable.
-    fn durable(&self) -> u64 {
-        self.saving.as_ref().map_or(u64::MAX, |saving| saving.durable)
-    }
-
-    /// Lets something out, or holds it until the actor's last save is durable.
-    //= SPEC TIME-10
-    fn emit(&mut self, index: usize, what: Held<A>) {
-        let durable = self.durable();
-        let slot = &mut self.slots[index];
-        if slot.held.is_empty() && slot.last_save <= durable {
-            self.let_out(index, what);
-            return;
-        }
-        if !matches!(what, Held::Publish(..)) {
-            if slot.held_sends >= HELD_MAX {
-                let oldest =
-                    slot.held.iter().position(|(_, held)| !matches!(held, Held::Publish(..)));
-                slot.held.remove(oldest.expect("the count of held sends is right"));
-                self.shared.count(|counts| counts.dropped_overflow += 1);
-            } else {
-                slot.held_sends += 1;
-            }
-        } else if let Some((after, Held::Publish(..))) = slot.held.back()
-            && *after == slot.last_save
-        {
-            // Nobody could ever see the one before.
-            slot.held.pop_back();
-        }
-        slot.held.push_back((slot.last_save, what));
-    }
-
-    fn let_out(&mut self, index: usize, what: Held<A>) {
-        match what {
-            Held::Publish(published, term) => {
-                if let (Some(epoch), Some(deadline)) = (term, published.deadline) {
-                    self.permit(index, epoch, deadline);
-                }
-                self.slots[index].publisher.view.send_replace(Some(published));
-            }
-            Held::Datagram(to, datagram) => self.transmit(to, datagram),
-            Held::HandBack(msg) => self.hand_back(index, msg),
-        }
-    }
-
-    /// Notes how far the saves are durable, and lets out what waited for them.
-    fn note_progress(&mut self) -> Result<(), Exit> {
-        let Some(saving) = &mut self.saving else { return Ok(()) };
-        let is_alive = saving.progress.has_changed().is_ok();
-        let progress = saving.progress.borrow_and_update().clone();
-        let before = std::mem::replace(&mut saving.durable, progress.durable);
-        // Even if it fails now, what is durable is durable; but a node that ends sends nothing more.
-        if let Some(error) = progress.failed {
-            return Err(Exit::Failed(NodeError::Storage(error)));
-        }
-        if !is_alive {
-            return Err(Exit::Failed(NodeError::System("the commit thread has ended".to_owned())));
-        }
-        if progress.durable == before {
-            return Ok(());
-        }
-        self.shared.count(|counts| counts.commits = progress.commits);
-        for index in 0..self.slots.len() {
-            while let Some((after, _)) = self.slots[index].held.front()
-                && *after <= progress.durable
-            {
-                let slot = &mut self.slots[index];
-                let Some((_, what)) = slot.held.pop_front() else { break };
-                if !matches!(what, Held::Publish(..)) {
-                    slot.held_sends -= 1;
-                }
-                self.let_out(index, what);
-            }
-        }
-        Ok(())
-    }
-
-    fn transmit(&mut self, to: NodeId, datagram: Vec<u8>) {
-        if self.shared.is_cut_out(to) {
-            self.shared.count(|counts| counts.dropped_cut += 1);
-            return;
-        }
-        self.out.push_back((to, datagram));
-        if self.out.len() > OUT_MAX {
-            self.out.pop_front();
-            self.shared.count(|counts| counts.dropped_overflow += 1);
-        }
-        self.flush();
-    }
-
-    /// Gives the socket what it takes.
-    fn flush(&mut self) {
-        while let Some((to, datagram)) = self.out.front() {
-            let address = self.peers[usize::from(to.0)];
-            match self.socket.try_send_to(datagram, address) {
-                Ok(_) => self.shared.count(|counts| counts.sent += 1),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // A network that is down, or a peer that is not there: as good as lost on the way.
-                Err(error) => {
-                    self.shared.count(|counts| counts.send_errors += 1);
-                    self.warnings.warn(self.me, "send refused", address, &error.to_string());
-                }
-            }
-            self.out.pop_front();
-        }
-    }
-
-    /// Tells the guard of a term, or of its renewal. One that has ended meanwhile it does not take.
-    fn permit(&self, index: usize, epoch: Epoch, deadline: BootInstant) {
-        let Slot { lease, publisher, .. } = &self.slots[index];
-        let guard = &publisher.guard;
-        let refused = match guard.extend(epoch, deadline) {
-            Err(Refused::Ended(_)) => guard.open(epoch, deadline).err(),
-            _ => None,
-        };
-        if let Some(refused) = refused.filter(|refused| !matches!(refused, Refused::Ended(_))) {
-            tracing::error!(node = self.me.0, lease, %refused, "the guard does not take the term");
-        }
-    }
-
-    fn hand_back(&mut self, index: usize, msg: A::Msg) {
-        if self.handed.len() + self.later.len() >= HANDED_MAX {
-            self.shared.count(|counts| counts.dropped_handed_back += 1);
-            return;
-        }
-        let hook = self.hooks.local(self.slots[index].lease, &msg);
-        match self.drained(index, hook) {
-            HandBack::Now => self.handed.push_back((index, msg)),
-            HandBack::After(delay) => {
-                let key = self.keep_for_later(index, msg);
-                self.later_timers.arm(key, delay, delay, BootInstant::now(), &mut rand::rng());
-            }
-            HandBack::When(done) => {
-                let key = self.keep_for_later(index, msg);
-                let report = self.hook_done.clone();
-                tokio::spawn(async move {
-                    done.await;
-                    // If nobody listens any more, the node has ended.
-                    let _ = report.send(key);
-                });
-            }
-        }
-    }
-
-    /// Adds to the end of the stop hook that no work which the guard has admitted is running.
-    //= SPEC GUARD-9
-    fn drained(&self, index: usize, hook: HandBack) -> HandBack {
-        let guard = &self.slots[index].publisher.guard;
-        // While a term lasts, its work is nobody's concern here.
-        if guard.term().is_some() || guard.gate().admitted() == 0 {
-            return hook;
-        }
-        let guard = Arc::clone(guard);
-        HandBack::When(Box::pin(async move {
-            match hook {
-                HandBack::Now => {}
-                // Its clock stands still while the machine sleeps: it comes late then, never early.
-                HandBack::After(delay) => tokio::time::sleep(delay).await,
-                HandBack::When(done) => done.await,
-            }
-            guard.gate().closed(guard.gate().epoch()).await;
-        }))
-    }
-
-    fn keep_for_later(&mut self, index: usize, msg: A::Msg) -> u64 {
-        let key = self.later_next;
-        self.later_next += 1;
-        self.later.insert(key, (index, msg));
-        key
-    }
-
-    /// Chooses for each key one of the alternatives, uniformly. Choices that their handlers ask for
-    /// are left for the next pass.
-    fn make_choices(&mut self, index: usize) -> bool {
-        let choices = std::mem::take(&mut self.slots[index].choices);
-        let any = !choices.is_empty();
-        for (_, alternatives) in choices {
-            if let Some(choice) = alternatives.choose(&mut rand::rng()) {
-                self.handle(index, Input::Choose(choice.clone()), Origin::None);
-            }
-        }
-        any
-    }
-
-    fn next_handed(&mut self) -> bool {
-        let now = BootInstant::now();
-        while let Some(key) = self.later_timers.fire(now, self.later_timers.pass()) {
-            self.handed.extend(self.later.remove(&key));
-        }
-        while let Ok(key) = self.hooks_done.try_recv() {
-            self.handed.extend(self.later.remove(&key));
-        }
-        let Some((index, msg)) = self.handed.pop_front() else { return false };
-        self.shared.count(|counts| counts.handed_back += 1);
-        self.handle(index, Input::Deliver { src: Id::from(self.me), msg }, Origin::Own);
-        true
-    }
-
-    fn next_told(&mut self) -> bool {
-        let told = self.told.take().or_else(|| self.inbox.try_recv().ok());
-        let Some((lease, msg)) = told else { return false };
-        self.shared.count(|counts| counts.told += 1);
-        // The handle takes only messages for actors that exist.
-        if let Some(&index) = self.by_lease.get(&lease) {
-            self.handle(index, Input::Deliver { src: Id::from(self.me), msg }, Origin::Told);
-        }
-        true
-    }
-
-    fn next_datagram(&mut self) -> bool {
-        let (len, from) = match self.socket.try_recv_from(&mut self.buffer[..]) {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(error) => {
-                self.shared.count(|counts| counts.receive_errors += 1);
-                let address = self.peers[usize::from(self.me.0)];
-                self.warnings.warn(self.me, "receive refused", address, &error.to_string());
-                return true;
-            }
-        };
-        self.shared.count(|counts| counts.received += 1);
-        if let Some((index, header, msg)) = self.admit(len, from) {
-            self.shared.count(|counts| counts.delivered += 1);
-            let Header { source, incarnation, sequence, .. } = header;
-            let origin = Origin::Datagram { incarnation, sequence };
-            self.handle(index, Input::Deliver { src: Id::from(source), msg }, origin);
-        }
-        true
-    }
-
-    /// Lets a datagram in that is a message, for this node, from whom it says: or counts why not.
-    fn admit(&mut self, len: usize, from: SocketAddr) -> Option<(usize, Header, A::Msg)> {
-        let datagram = &self.buffer[..len];
-        let source = match Header::read(datagram) {
-            Ok((header, _)) => header.source,
-            Err(error) => return self.refuse(from, &error),
-        };
-        // Nobody else's datagrams are worth reading; and not even our own, which never go out.
-        let known = self.peers.get(usize::from(source.0));
-        if source == self.me || known.is_none_or(|known| !is_same_address(*known, from)) {
-            self.shared.count(|counts| counts.dropped_unknown_peer += 1);
-            let detail = format!("it says that node {} sent it", source.0);
-            self.warnings.warn(self.me, "unknown peer", from, &detail);
-            return None;
-        }
-        let decoded = wire::decode::<A::Msg>(self.me, datagram, &mut *self.seal);
-        let (header, lease, msg) = match decoded {
-            Ok(decoded) => decoded,
-            Err(error) => return self.refuse(from, &error),
-        };
-        if self.shared.is_cut_in(source) {
-            self.shared.count(|counts| counts.dropped_cut += 1);
-            return None;
-        }
-        let newest = self.incarnations.entry(source).or_insert(header.incarnation);
-        if header.incarnation < *newest {
-            self.shared.count(|counts| counts.stale_incarnation += 1);
-        } else {
-            *newest = header.incarnation;
-        }
-        //= SPEC LEASE-28
-        let Some(&index) = self.by_lease.get(&lease) else {
-            self.shared.count(|counts| counts.dropped_unknown_lease += 1);
-            let detail = format!("it is about lease {lease}");
-            self.warnings.warn(self.me, "unknown lease", from, &detail);
-            return None;
-        };
-        Some((index, header, msg))
-    }
-
-    fn refuse<T>(&mut self, from: SocketAddr, error: &DecodeError) -> Option<T> {
-        let mut reason = "malformed";
-        self.shared.count(|counts| match error {
-            DecodeError::Oversize => {
-                reason = "oversize";
-                counts.dropped_oversize += 1;
-            }
-            DecodeError::Misdirected(_) => {
-                reason = "misdirected";
-                counts.dropped_misdirected += 1;
-            }
-            DecodeError::Seal(_) => {
-                reason = "seal";
-                counts.dropped_seal += 1;
-            }
-            _ => counts.dropped_malformed += 1,
-        });
-        self.warnings.warn(self.me, reason, from, &error.to_string());
-        None
-    }
-
     /// Makes every save durable and sends what waited for that, within a bound.
     async fn drain(&mut self) -> Exit {
         let until = BootInstant::now().saturating_add(DRAIN_MAX);
@@ -969,22 +575,6 @@ impl<A: Runnable> Loop<'_, A> {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_socket_for_both_families_knows_its_ipv4_peers_again() {
-        let peer = address("192.0.2.1:4000");
-        let book = reachable(address("[::]:1"), vec![peer, address("[2001:db8::1]:5")]).unwrap();
-        assert_eq!(book[0], address("[::ffff:192.0.2.1]:4000"));
-        assert_eq!(book[1], address("[2001:db8::1]:5"));
-        assert!(is_same_address(book[0], peer));
-        assert!(!is_same_address(book[0], address("192.0.2.1:4001")));
-        assert!(!is_same_address(book[0], address("192.0.2.2:4000")));
-        assert!(reachable(address("[::1]:1"), vec![peer]).is_err());
-    }
-
     #[test]
     fn a_deadline_is_only_ever_brought_forward() {
         let at = |nanos| Some(BootInstant::from_nanos(nanos));
@@ -999,16 +589,5 @@ mod tests {
             assert_eq!(shorten(&mut published, new), old != expected);
             assert_eq!(published.deadline, expected);
         }
-    }
-
-    #[test]
-    fn one_log_line_a_second_for_each_reason() {
-        let mut warnings = Warnings::default();
-        for _ in 0..5 {
-            warnings.warn(NodeId(0), "one", address("[::1]:1"), "");
-        }
-        warnings.warn(NodeId(0), "two", address("[::1]:1"), "");
-        let suppressed: Vec<_> = warnings.last.values().map(|(_, count)| *count).collect();
-        assert_eq!(suppressed, [4, 0]);
     }
 }

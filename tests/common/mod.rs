@@ -167,6 +167,10 @@ impl Machine for Toy {
         (self.epoch)(state)
     }
 
+    fn is_withdrawal(&self, msg: &Say) -> bool {
+        matches!(msg, Say::Text(text) if text == "end of the term")
+    }
+
     fn check(&self, _: Id, state: &u64) {
         assert!(*state != POISON, "a toy never counts that far");
     }
