@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use loom_models::gate::{self, FaultyGate, SoundGate};
 use loom_models::guard::{self, FaultyGuard, SoundGuard};
-use loom_models::{GateFault, GuardFault};
+use loom_models::{GateFault, GuardFault, TermFault};
 
 /// Explores a model to its end; says after how many executions it has failed, if it has.
 fn explore(model: impl Fn() + Send + Sync + 'static) -> (u64, bool) {
@@ -199,5 +199,11 @@ wake_up_model!(lost_wake_up_of_a_task, lost_wake_up_of_a_task_look_before_the_lo
 //= SPEC GUARD-4 test
 #[test]
 fn the_end_of_a_term_waits_for_its_work() {
-    holds("the_end_of_a_term_waits_for_its_work", guard::the_end_of_a_term_waits_for_its_work);
+    let name = "the_end_of_a_term_waits_for_its_work";
+    holds(name, || guard::the_end_of_a_term_waits_for_its_work(TermFault::None));
+    for fault in [TermFault::DoesNotWait, TermFault::WorksUnderAPermit] {
+        fails(&format!("{name}, {fault:?}"), move || {
+            guard::the_end_of_a_term_waits_for_its_work(fault)
+        });
+    }
 }

@@ -8,7 +8,7 @@ use loom::thread;
 use tenure::clock::{BootInstant, Clock};
 use tenure::guard::{LeaseGuard, Permit};
 
-use super::GuardFault;
+use super::{GuardFault, TermFault};
 
 /// A clock that a thread of the model moves.
 #[derive(Clone)]
@@ -336,22 +336,28 @@ pub fn end_before_the_beginning<G: Guard>(make: impl Fn(TestClock) -> G) {
     assert!(!guard.extend(1, 20));
 }
 
-/// Guard and gate together, the real ones.
-pub fn the_end_of_a_term_waits_for_its_work() {
+/// Guard and gate together, the real ones. What can be wrong is how they are used.
+pub fn the_end_of_a_term_waits_for_its_work(fault: TermFault) {
     let guard = Arc::new(LeaseGuard::new(TestClock::new()));
     let table = Arc::new(loom::cell::UnsafeCell::new(0));
     guard.open(1, at(10)).unwrap();
     let worker = thread::spawn({
         let (guard, table) = (Arc::clone(&guard), Arc::clone(&table));
         move || {
-            if let Ok(admission) = guard.enter(Duration::ZERO) {
+            if fault == TermFault::WorksUnderAPermit {
+                if guard.permit(Duration::ZERO).is_ok() {
+                    table.with_mut(|_| ());
+                }
+            } else if let Ok(admission) = guard.enter(Duration::ZERO) {
                 table.with_mut(|_| ());
                 assert_eq!(admission.epoch(), 1);
             }
         }
     });
     guard.revoke(1);
-    guard.gate().wait_closed(1);
+    if fault != TermFault::DoesNotWait {
+        guard.gate().wait_closed(1);
+    }
     // loom fails here if the worker can be at the table now.
     table.with_mut(|_| ());
     assert!(guard.enter(Duration::ZERO).is_err());

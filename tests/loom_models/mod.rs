@@ -44,3 +44,14 @@ pub enum GateFault {
     /// Who waits looks first and takes the lock after that.
     LookBeforeTheLock,
 }
+
+/// What is wrong with the use of guard and gate together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TermFault {
+    /// Nothing.
+    None,
+    /// Whoever ends the term does not wait until the gate has closed.
+    DoesNotWait,
+    /// The work asks for a permit, which nobody waits for, and not for an admission.
+    WorksUnderAPermit,
+}
