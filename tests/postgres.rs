@@ -45,9 +45,9 @@ source="host=127.0.0.1 port=$other user=postgres dbname=postgres"
 touch $me.behind
 psql -q "$source" -c CHECKPOINT
 pg_ctl -D $me -m immediate -w stop >/dev/null 2>&1 || true
-pg_rewind -D $me --source-server="$source" -R --no-sync >>$me.log 2>&1 || {
+pg_rewind -D $me --source-server="$source" -R >>$me.log 2>&1 || {
   rm -rf $me.new
-  pg_basebackup -d "$source" -D $me.new -R -c fast --no-sync >>$me.log 2>&1
+  pg_basebackup -d "$source" -D $me.new -R -c fast >>$me.log 2>&1
   rm -rf $me
   mv $me.new $me
   echo rebuilt >>$me.log
@@ -129,10 +129,7 @@ impl Pair {
         let port = pair.ports[0].to_string();
         let to_a = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
         pair.run("psql", &[&to_a[..], &["-c", table]].concat());
-        pair.run(
-            "pg_basebackup",
-            &[&to_a[..], &["-D", "b", "-R", "-c", "fast", "--no-sync"]].concat(),
-        );
+        pair.run("pg_basebackup", &[&to_a[..], &["-D", "b", "-R", "-c", "fast"]].concat());
         pair.run("pg_ctl", &["-D", "a", "-m", "fast", "-w", "stop"]);
         for name in NAMES {
             let path = pair.cluster.path(name).join("postgresql.conf");
@@ -395,12 +392,11 @@ fn alone() -> Pair {
         chown(directory, Some(user), Some(group)).unwrap();
     }
     // With checksums a server can be rewound.
-    pair.run("initdb", &["-D", "a", "-A", "trust", "-U", "postgres", "-k", "--no-sync"]);
+    pair.run("initdb", &["-D", "a", "-A", "trust", "-U", "postgres", "-k"]);
     let mut file =
         std::fs::OpenOptions::new().append(true).open(directory.join("a/postgresql.conf")).unwrap();
     writeln!(file, "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''").unwrap();
-    // What is shown is who takes writes, and what both servers have; not whether a disk keeps it.
-    writeln!(file, "fsync = off\nwal_keep_size = 64").unwrap();
+    writeln!(file, "wal_keep_size = 64").unwrap();
     pair.run("pg_ctl", &["-D", "a", "-o", &format!("-p {port}"), "-l", "a.log", "-w", "start"]);
     pair
 }
