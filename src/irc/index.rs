@@ -6,7 +6,7 @@
 //! changes of what is indexed go through the functions below.
 
 use super::facts::{Account, Network, OpId, Region};
-use super::ledger::{ControlState, Held, Kept, Ledger, Record};
+use super::ledger::{ControlState, Held, Kept, Ledger, Record, Waiting};
 use super::msg::{Kind, RecordId, RecordVerb, Work};
 use super::peering::{Peering, Side};
 use crate::persistent::PersistentMap;
@@ -221,6 +221,12 @@ impl Index {
         all.take_while(move |key| (key.0, key.1) == (region, kind)).map(|key| (key.2, key.3))
     }
 
+    /// Whether any record for a region may be handed out.
+    pub(super) fn has_ready(&self, region: Region) -> bool {
+        let first = (region, Kind(0), RecordVerb::Delete, FIRST_RECORD);
+        self.ready.starting_at(first).next().is_some_and(|(key, ())| key.0 == region)
+    }
+
     /// The results of calls that are as old as that.
     pub(super) fn old_tokens(&self, until: u64) -> Vec<u64> {
         let all = self.tokens.iter().map(|(&key, ())| key);
@@ -325,12 +331,15 @@ impl ControlState {
         self.place_work(work);
     }
 
-    /// Lets a piece of work wait, or not any more; says how often it was tried in vain.
-    pub(super) fn set_wait(&mut self, work: Work, tries: Option<u8>) -> Option<u8> {
-        let before = match tries {
-            Some(tries) => self.waits.insert(work, tries),
+    /// Lets a piece of work wait, or not any more; says how it has waited.
+    pub(super) fn set_wait(&mut self, work: Work, waiting: Option<Waiting>) -> Option<Waiting> {
+        let before = match waiting {
+            Some(waiting) => self.waits.insert(work, waiting),
             None => self.waits.remove(&work),
         };
+        if let Some(region) = self.ledger.remote_of(work) {
+            self.starved.remove(&(region, work));
+        }
         self.place_work(work);
         before
     }

@@ -9,7 +9,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::storage::{Row, StorageError, Store};
+use super::storage::{Reader, Row, StorageError, Store};
+use crate::irc::audit::Entry;
+use crate::irc::durable;
 use crate::irc::Storage;
 use crate::irc::facts::Incarnation;
 use crate::irc::ledger::Ledger;
@@ -17,6 +19,8 @@ use crate::lease::record::NodeId;
 
 /// The index under which a control plane's storage lies in its node's file.
 const INDEX: u16 = 0;
+/// How many entries of an audit log one transaction writes.
+const ENTRIES_PER_COMMIT: usize = 10_000;
 
 /// What was put back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,16 +74,48 @@ pub fn read(cluster: &str, node: NodeId, file: &Path) -> Result<Option<Ledger>, 
     Ok(ledger.map(|Storage::Control(ledger)| ledger))
 }
 
-/// Writes a ledger into a new storage file of this node, durably: `target` must not exist.
+/// Reads the whole audit log in a storage file of this node, the oldest entry first. A ledger that was
+/// read has only the last of them.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_audit(
+    cluster: &str,
+    node: NodeId,
+    file: &Path,
+) -> Result<Vec<(u64, Entry)>, RestoreError> {
+    if !file.exists() {
+        let (path, reason) = (file.to_owned(), "it is not there".to_owned());
+        return Err(StorageError::Io { path, reason }.into());
+    }
+    audit_in(&Store::open(file, cluster, node)?.reader(), file)
+}
+
+/// Reads the whole audit log of a control plane that runs.
+///
+/// # Errors
+///
+/// [`RestoreError::Storage`] if the storage is closed by now, or damaged.
+pub fn audit_in(reader: &Reader, file: &Path) -> Result<Vec<(u64, Entry)>, RestoreError> {
+    let rows = reader.rows(INDEX)?;
+    durable::read_audit(&mut rows.into_iter())
+        .map_err(|reason| StorageError::Corrupt { path: file.to_owned(), reason }.into())
+}
+
+/// Writes a ledger and the audit log before it into a new storage file of this node, durably: `target`
+/// must not exist. Of `audit` the entries count that are older than the end of the ledger's own.
 ///
 /// # Errors
 ///
 /// [`RestoreError`]; there is no file of that name then, or one that is not whole and has no ledger.
+//= SPEC REGION-9
 pub fn write(
     cluster: &str,
     node: NodeId,
     target: &Path,
     ledger: Ledger,
+    audit: &[(u64, Entry)],
 ) -> Result<(), RestoreError> {
     if target.exists() {
         return Err(RestoreError::Exists(target.display().to_string()));
@@ -88,6 +124,16 @@ pub fn write(
     let (mut committer, progress) = store
         .into_committer()
         .map_err(|error| StorageError::Io { path: target.to_owned(), reason: error.to_string() })?;
+    let first = ledger.audit.iter().next().map_or(ledger.head.audited.0, |(&number, _)| number);
+    let older: Vec<_> = audit.iter().filter(|(number, _)| *number < first).collect();
+    for some in older.chunks(ENTRIES_PER_COMMIT) {
+        let row = |&&(number, ref entry): &&(u64, Entry)| {
+            let (key, value) = durable::audit_row(number, entry);
+            Row { key, value: Some(value) }
+        };
+        committer.save(INDEX, some.iter().map(row).collect());
+    }
+    // The ledger last: without it the file is known not to be whole.
     committer.save(INDEX, Row::difference(None, &Storage::Control(ledger)));
     committer.finish();
     match progress.borrow().failed.clone() {
@@ -169,7 +215,7 @@ pub fn put_back(
         None => None,
     };
     let (ledger, restored) = plan(cluster, node, backup, current, (above, tag))?;
-    write(cluster, node, target, ledger)?;
+    write(cluster, node, target, ledger, &read_audit(cluster, node, backup)?)?;
     Ok(restored)
 }
 

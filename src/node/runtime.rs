@@ -249,6 +249,7 @@ fn open<'a, A: Runnable>(
         }
     }
     let mut saved = Vec::new();
+    let mut reader = None;
     let (incarnation, saving) = match storage {
         Some(path) => {
             let mut store = Store::open(&path, &cluster, me)?;
@@ -256,6 +257,7 @@ fn open<'a, A: Runnable>(
                 saved.push(store.restore::<A::Storage>(*lease)?);
             }
             let incarnation = store.begin_boot()?;
+            reader = Some(store.reader());
             let (committer, progress) = store.into_committer().map_err(system)?;
             (incarnation, Some(Saving { committer, progress, durable: 0 }))
         }
@@ -311,7 +313,7 @@ fn open<'a, A: Runnable>(
         warnings: Warnings::default(),
         recorder: recorder.map(|recorder| recorder(incarnation)).transpose()?,
     };
-    Ok((node, Opened { address, incarnation }))
+    Ok((node, Opened { address, incarnation, reader }))
 }
 
 fn bind_socket(bind: Bind) -> Result<StdSocket, StartError> {

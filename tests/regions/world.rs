@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tenure::config::Config;
+use tenure::irc::audit::Entry;
+use tenure::irc::facts::SealKey;
 use tenure::irc::ledger::Ledger;
 use tenure::node::restore;
 
@@ -165,6 +167,11 @@ impl World {
         region * self.per_region()
     }
 
+    /// The region whose control plane a member is.
+    pub fn region_of(&self, member: usize) -> Option<usize> {
+        member.is_multiple_of(self.per_region()).then(|| member / self.per_region())
+    }
+
     pub fn members(&self) -> usize {
         self.members.len()
     }
@@ -247,6 +254,21 @@ impl World {
         let config = Config::load(self.file(self.control_plane(region))).unwrap();
         let node = config.node(&format!("r{region}")).unwrap();
         restore::read(&config.cluster, node.id, &node.storage).unwrap().expect("it has a ledger")
+    }
+
+    /// The whole audit log on a region's disk. Its control plane must not be running.
+    pub fn audit(&self, region: usize) -> Vec<(u64, Entry)> {
+        let config = Config::load(self.file(self.control_plane(region))).unwrap();
+        let node = config.node(&format!("r{region}")).unwrap();
+        restore::read_audit(&config.cluster, node.id, &node.storage).unwrap()
+    }
+
+    /// What a region seals its facts with.
+    pub fn seal_key(&self, region: usize) -> SealKey {
+        let text = fs::read_to_string(self.path(&format!("r{region}.seal"))).unwrap();
+        let half = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let text = text.trim();
+        SealKey([half(&text[..16]), half(&text[16..])])
     }
 
     /// Runs the program with this region's cluster file; its exit code and what it said.
