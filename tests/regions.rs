@@ -401,6 +401,8 @@ fn a_region_in_the_dark_for_minutes() {
 /// A peering's life, a dry run, a restore and its report, as people call them.
 //= SPEC REGION-5 test
 //= SPEC REGION-8 test
+//= SPEC REGION-10 test
+//= SPEC REGION-11 test
 #[test]
 fn customers_and_operators_have_commands() {
     let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -502,4 +504,120 @@ fn customers_and_operators_have_commands() {
         world.stop(member);
     }
     run(0, 3, &["region", "status"], "does not answer");
+}
+
+// -------------------------------------------------------------------------------------------------
+// Health and metrics
+// -------------------------------------------------------------------------------------------------
+
+/// Two regions, the second of which is in the dark while the first one wants something of it: the metrics
+/// of the first one's control plane.
+fn metrics_of_a_region(world: &World) -> String {
+    let mut customer = Customer::new(world, StdRng::seed_from_u64(1));
+    let id = create(&mut customer, (0, 0), (1, 0));
+    let state = |customer: &mut Customer<'_>| customer.state(0, &id);
+    assert!(soon(PATIENCE, || state(&mut customer).as_deref() == Some("pending-acceptance")));
+    world.links.knobs.cut_off(Some(1));
+    create(&mut customer, (0, 1), (1, 1));
+    let mut metrics = String::new();
+    let says = |metrics: &str, line: &str| metrics.lines().any(|one| one == line);
+    let is_told = soon(PATIENCE, || {
+        metrics = world.get(0, "/metrics").map(|(_, text)| text).unwrap_or_default();
+        says(&metrics, "irc_waiting{remote=\"r1\"} 1")
+    });
+    assert!(is_told, "{metrics}");
+    for line in [
+        "irc_queue_depth{remote=\"r1\"} 1",
+        "irc_dead_letters{remote=\"r1\"} 0",
+        "irc_frozen{remote=\"r1\"} 0",
+        "irc_disagreements{remote=\"r1\"} 1",
+        "irc_peerings{state=\"pending-acceptance\"} 1",
+        "irc_peerings{state=\"initiating-request\"} 1",
+        "irc_seal_failures_total{remote=\"r1\"} 0",
+        "irc_conflicting_facts_total{remote=\"r1\"} 0",
+        "irc_drained 0",
+    ] {
+        assert!(says(&metrics, line), "no {line} in\n{metrics}");
+    }
+    for name in [
+        "irc_oldest_unacknowledged_seconds{remote=\"r1\"}",
+        "irc_in_flight{remote=\"r1\"}",
+        "irc_first_sends_total{remote=\"r1\"}",
+        "irc_retries_total{remote=\"r1\"}",
+        "irc_call_failures_total{remote=\"r1\"}",
+        "irc_retry_budget{remote=\"r1\"}",
+        "irc_breaker_state{remote=\"r1\"}",
+        "irc_frozen_seconds{remote=\"r1\"}",
+        "irc_disagreement_seconds{remote=\"r1\"}",
+        "irc_stale_reports_total{remote=\"r1\"}",
+        "irc_old_calls_total{remote=\"r1\"}",
+        "irc_stale_incarnations_total{remote=\"r1\"}",
+        "irc_lease_expiries_total{remote=\"r1\"}",
+        "storage_commit_seconds_bucket{le=\"0.001\"}",
+        "storage_commit_saves_bucket{le=\"1\"}",
+    ] {
+        assert!(metrics.contains(name), "no {name} in\n{metrics}");
+    }
+    metrics
+}
+
+fn two_regions() -> World {
+    World::start(Plan {
+        regions: 2,
+        servers: 1,
+        networks: 3,
+        numbers: NUMBERS,
+        seed: 1,
+        is_direct: false,
+    })
+}
+
+//= SPEC REGION-12 test
+#[test]
+fn a_node_of_a_region_tells_whether_it_runs_and_takes_calls_and_what_it_measures() {
+    let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let world = two_regions();
+    let status = |member, path| world.get(member, path).map(|(status, _)| status).ok();
+    for member in 0..world.members() {
+        assert_eq!(status(member, "/healthz"), Some(200));
+        assert_eq!(status(member, "/readyz"), Some(200));
+        assert_eq!(status(member, "/leader"), Some(404), "it has no lease");
+    }
+    metrics_of_a_region(&world);
+    let (_, metrics) = world.get(1, "/metrics").expect("a server tells");
+    assert!(metrics.contains("irc_server_reports_total "), "{metrics}");
+    // Drained it is healthy, and not ready.
+    let (code, text) = world.run(0, &["region", "drain"]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(status(0, "/readyz"), Some(503));
+    assert_eq!(status(0, "/healthz"), Some(200));
+    world.run(0, &["region", "undrain"]);
+    assert_eq!(status(0, "/readyz"), Some(200));
+    world.kill(0);
+    assert_eq!(status(0, "/healthz"), None);
+}
+
+/// What the operators' tool finds wrong with the metrics is nothing (Debian: prometheus).
+#[test]
+#[ignore = "needs promtool"]
+fn promtool_finds_nothing_wrong_with_the_metrics_of_a_region() {
+    let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let world = two_regions();
+    let of_server = world.get(1, "/metrics").expect("a server tells").1;
+    for metrics in [metrics_of_a_region(&world), of_server] {
+        let mut promtool = std::process::Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("install Debian's prometheus");
+        let mut input = promtool.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, metrics.as_bytes()).unwrap();
+        drop(input);
+        let output = promtool.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&said);
+        assert!(output.status.success() && said.is_empty(), "{text}\n{metrics}");
+    }
 }

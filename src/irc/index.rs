@@ -221,12 +221,6 @@ impl Index {
         all.take_while(move |key| (key.0, key.1) == (region, kind)).map(|key| (key.2, key.3))
     }
 
-    /// Whether any record for a region may be handed out.
-    pub(super) fn has_ready(&self, region: Region) -> bool {
-        let first = (region, Kind(0), RecordVerb::Delete, FIRST_RECORD);
-        self.ready.starting_at(first).next().is_some_and(|(key, ())| key.0 == region)
-    }
-
     /// The results of calls that are as old as that.
     pub(super) fn old_tokens(&self, until: u64) -> Vec<u64> {
         let all = self.tokens.iter().map(|(&key, ())| key);

@@ -23,7 +23,7 @@ use super::Timer;
 use super::control::Desk;
 use super::facts::Region;
 use super::ledger::{ControlState, Waiting};
-use super::msg::Work;
+use super::msg::{Kind, Work};
 use super::safeguards::Safeguards;
 
 /// How many of the last calls a breaker looks at.
@@ -256,6 +256,7 @@ impl Desk<'_> {
     }
 
     /// Releases the work of a region whose wait is over, as far as there is budget for it.
+    //= SPEC IRC-36
     fn pay(&mut self, region: Region) {
         let mut pace = self.pace(region);
         while pace.budget >= RETRY
@@ -281,7 +282,7 @@ impl Desk<'_> {
         pace.earn(RETRY);
         if let Breaker::Open { probe } = &mut pace.breaker {
             *probe = true;
-            if !self.has_ready(region) {
+            if self.ready_for(region, &[Kind::PEERING, Kind::NOTICE], 1).is_empty() {
                 let waits = &self.state.waits;
                 let first = waits
                     .iter()
@@ -294,14 +295,5 @@ impl Desk<'_> {
         }
         self.set_pace(region, pace);
         self.pay(region);
-    }
-
-    fn has_ready(&self, region: Region) -> bool {
-        let questions = [Work::Prepare(region), Work::Sync(region)];
-        let is_free = |work: &Work| {
-            self.call(*work, super::msg::ClaimEpoch::default()).is_some()
-                && !self.state.waits.contains_key(work)
-        };
-        questions.iter().any(is_free) || self.state.index.has_ready(region)
     }
 }

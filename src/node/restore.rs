@@ -252,6 +252,8 @@ pub fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::irc::audit::{self, Cause, KEPT};
+    use crate::irc::msg::Command;
 
     fn ledger(lives: &[(u64, u64)], life: u64) -> Ledger {
         let mut ledger = Ledger::default();
@@ -259,6 +261,45 @@ mod tests {
         let n = lives.last().map_or(0, |&(n, _)| n);
         ledger.head.incarnation = Incarnation { n, life };
         ledger
+    }
+
+    //= SPEC REGION-9 test
+    #[test]
+    fn a_backup_holds_the_whole_audit_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&[(1, 5)], 1);
+        let mut all = Vec::new();
+        let end = KEPT + 300;
+        for number in 0..end {
+            let entry = Entry {
+                at: number,
+                incarnation: ledger.head.incarnation,
+                id: None,
+                from: None,
+                to: None,
+                cause: Cause::Operator(Command::Drain(number % 2 == 0)),
+                before: ledger.head.audited.1,
+            };
+            ledger.head.audited = (number + 1, entry.link());
+            if number >= end - KEPT {
+                ledger.audit.insert(number, entry);
+            }
+            all.push((number, entry));
+        }
+        let file = |name: &str| directory.path().join(name);
+        let whole = |name: &str| read_audit("c", NodeId(0), &file(name)).unwrap();
+        write("c", NodeId(0), &file("backup"), ledger.clone(), &all).unwrap();
+        assert_eq!(whole("backup"), all, "memory has let go of the first ones, the backup has not");
+        // Put back, the chain goes on from the backup.
+        let (backup, target) = (file("backup"), file("target"));
+        put_back("c", NodeId(0), &backup, None, &target, (0, 7)).unwrap();
+        let restored = read("c", NodeId(0), &target).unwrap().unwrap();
+        let entries = whole("target");
+        assert_eq!(entries[..all.len()], all[..]);
+        assert_eq!(entries.len(), all.len() + 1);
+        assert_eq!(entries[all.len()].1.cause, Cause::Restored);
+        let chain = entries.iter().map(|(number, entry)| (*number, entry));
+        assert_eq!(audit::verify(chain, restored.head.audited), Ok(()));
     }
 
     //= SPEC REGION-6 test
