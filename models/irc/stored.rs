@@ -73,9 +73,7 @@ pub fn effects_were_sent(ledger: &Ledger, others: &BTreeMap<Region, &Ledger>) ->
         let Some((n, op)) = one.seen else { return true };
         let sender = others.get(&one.peer(id));
         let there = sender.and_then(|sender| Some((sender, sender.peerings.get(&id)?)));
-        there.is_none_or(|(sender, there)| {
-            n <= sender.head.incarnation.n && op < there.next_op
-        })
+        there.is_none_or(|(sender, there)| n <= sender.head.incarnation.n && op < there.next_op)
     })
 }
 
@@ -201,11 +199,8 @@ mod tests {
     /// An accepted peering, as A has it.
     fn ledger() -> Ledger {
         let mut peering = Peering::new(Side::Accepter, KEYS[0].seal(ID, request()));
-        let decided = Decided {
-            deadline: Some(9),
-            decision: Some(Decision::Accepted),
-            ..Decided::default()
-        };
+        let decided =
+            Decided { deadline: Some(9), decision: Some(Decision::Accepted), ..Decided::default() };
         peering.decided = KEYS[1].seal(ID, decided);
         let mut ledger = Ledger::default();
         ledger.peerings.insert(ID, peering);

@@ -80,10 +80,7 @@ pub(super) async fn serve(
 /// # Errors
 ///
 /// If the address cannot be bound.
-pub(super) async fn serve_router(
-    address: SocketAddr,
-    router: axum::Router,
-) -> Result<(), String> {
+pub(super) async fn serve_router(address: SocketAddr, router: axum::Router) -> Result<(), String> {
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(|error| format!("cannot bind the HTTP address {address} ({error})"))?;

@@ -126,12 +126,7 @@ impl Ledger {
     }
 
     /// Writes an entry at the end of the audit log.
-    pub(super) fn note(
-        &mut self,
-        id: Option<OpId>,
-        [from, to]: [Option<Label>; 2],
-        cause: Cause,
-    ) {
+    pub(super) fn note(&mut self, id: Option<OpId>, [from, to]: [Option<Label>; 2], cause: Cause) {
         let (number, before) = self.head.audited;
         let (at, incarnation) = (self.head.clock, self.head.incarnation);
         let entry = Entry { at, incarnation, id, from, to, cause, before };

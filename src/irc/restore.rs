@@ -460,6 +460,9 @@ impl Desk<'_> {
     //= SPEC IRC-30
     pub(super) fn dispose(&mut self, region: Region) {
         let Some(mut peer) = self.state.ledger.peers.get(&region).cloned() else { return };
+        if peer.disposed {
+            return;
+        }
         peer.disposed = true;
         // It comes back, if ever, as a life that is newer than any that it has had.
         let n = peer.floor.map_or(0, |floor| floor.n) + 1;

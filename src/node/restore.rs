@@ -10,9 +10,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::storage::{Reader, Row, StorageError, Store};
+use crate::irc::Storage;
 use crate::irc::audit::Entry;
 use crate::irc::durable;
-use crate::irc::Storage;
 use crate::irc::facts::Incarnation;
 use crate::irc::ledger::Ledger;
 use crate::lease::record::NodeId;

@@ -12,6 +12,8 @@ const CALL_MAX: Duration = Duration::from_secs(1);
 /// How often the server polls, and for how much.
 const POLL: Duration = Duration::from_millis(20);
 const WIDTH: u8 = 64;
+/// How many networks each region has.
+const NETWORKS: u32 = 60;
 
 /// One control plane, and a server of it that keeps no place free.
 struct Clocked {
@@ -24,13 +26,19 @@ struct Clocked {
     /// Which call is answered: a function of how many there were before.
     answers: fn(usize) -> bool,
     sent: usize,
+    created: u32,
     /// The most calls that were under way at once since that was last set to 0.
     widest: usize,
 }
 
 impl Clocked {
     fn new(safeguards: Safeguards, answers: fn(usize) -> bool) -> Self {
-        let control = control(0, 2, &|control| control.safeguards = safeguards);
+        let control = control(0, 2, &|control| {
+            control.safeguards = safeguards;
+            control.policy.quota = [usize::MAX; 3];
+            let network = |n| (Network(n), (ALICE, block_of(Network(n))));
+            control.networks = (0..NETWORKS).map(network).collect();
+        });
         let mut clocked = Self {
             now: Duration::ZERO,
             party: Party::Control(control),
@@ -39,6 +47,7 @@ impl Clocked {
             calls: BTreeSet::new(),
             answers,
             sent: 0,
+            created: 0,
             widest: 0,
         };
         clocked.run(Input::Start(None));
@@ -73,13 +82,17 @@ impl Clocked {
         self.run(Input::Deliver { src: Id::from(src), msg });
     }
 
-    /// What a customer publishes: the shortest operation that there is.
-    fn publish(&mut self, count: u64) {
-        for n in 0..count {
-            let token = Token(self.sent as u64 * 1_000_000 + n);
-            let request = Request::Publish { to: Region(1), value: n };
+    /// A customer wants to peer, each time another pair of networks.
+    fn create(&mut self, count: u32) {
+        for n in self.created..self.created + count {
+            let network = Network(n / NETWORKS);
+            let target =
+                Target { region: Region(1), account: ALICE, network: Network(n % NETWORKS) };
+            let request = Request::Create { network, target, resolve_names: false };
+            let token = Token(n.into());
             self.tell(CUSTOMER, Msg::Ask { n: 0, caller: ALICE, token, request });
         }
+        self.created += count;
     }
 
     /// Lets time pass.
@@ -97,14 +110,16 @@ impl Clocked {
                 self.calls.remove(&call);
                 let (_, work, epoch, is_answered) = call;
                 let incarnation = Incarnation { n: 1, life: 0 };
-                let status = Status::Ok(Body(Vec::new()));
+                let stored = Decided { deadline: Some(9), ..Decided::default() };
+                let bundle = Bundle::Accepter(Sealed { facts: stored, seal: 1 });
+                let status = Status::Ok(Body::of(&bundle));
                 let outcome = match is_answered {
                     true => Outcome::Answered(Reply { tag: (work, epoch), incarnation, status }),
                     false => Outcome::TimedOut,
                 };
                 self.tell(2, Msg::Report { work, epoch, outcome: Box::new(outcome) });
             }
-            self.tell(2, Msg::Poll { kinds: vec![Kind::NOTICE], max: WIDTH });
+            self.tell(2, Msg::Poll { kinds: vec![Kind::PEERING], max: WIDTH });
         }
     }
 
@@ -127,7 +142,7 @@ impl Clocked {
 /// How much is sent to a region within two minutes in which it answers nothing, and what is left.
 fn two_dark_minutes(safeguards: Safeguards) -> Clocked {
     let mut clocked = Clocked::new(safeguards, |_| false);
-    clocked.publish(600);
+    clocked.create(600);
     clocked.pass(Duration::from_secs(120));
     assert_eq!(clocked.left(), 600, "nothing is given up");
     clocked
@@ -146,7 +161,7 @@ fn a_region_that_answers_nothing_is_sent_probes_alone() {
     assert!(count.retries as f64 <= count.first_sends as f64 * 0.1 + 120.0 + 10.0, "{count:?}");
     // New requests change nothing of that.
     let before = clocked.sent;
-    clocked.publish(100);
+    clocked.create(100);
     clocked.pass(Duration::from_secs(60));
     assert!(clocked.sent - before <= 61, "{} calls in a minute", clocked.sent - before);
     // It answers again: what waited counts as never sent, and is released by a ramp.
@@ -181,7 +196,7 @@ fn retries_are_a_share_of_first_sends_and_wait_for_better_times() {
     // Every fourth call is lost: too few for the breaker.
     let mut clocked = Clocked::new(Safeguards::ALL, |sent| sent % 4 != 0);
     for _ in 0..120 {
-        clocked.publish(20);
+        clocked.create(20);
         clocked.pass(Duration::from_secs(1));
     }
     assert_eq!(clocked.breaker(), Breaker::Closed);
@@ -194,7 +209,7 @@ fn retries_are_a_share_of_first_sends_and_wait_for_better_times() {
     let waiting = clocked.left();
     // All is well again. What has waited need not wait for one retry a second.
     clocked.answers = |_| true;
-    clocked.publish(40);
+    clocked.create(40);
     clocked.pass(Duration::from_secs(10));
     assert_eq!(clocked.left(), 0, "of {waiting}");
 }

@@ -382,7 +382,10 @@ impl Control {
 
     /// One step of the control plane on a copy of what is durable: what it would be, and its effects.
     //= SPEC REGION-5
-    pub(super) async fn dry(&self, msg: Msg) -> Result<(Ledger, Vec<crate::step::EffectOf<Party>>), String> {
+    pub(super) async fn dry(
+        &self,
+        msg: Msg,
+    ) -> Result<(Ledger, Vec<crate::step::EffectOf<Party>>), String> {
         use crate::wire::Message as _;
         if !msg.is_legal() {
             return Err("a value is out of its bounds: check the ids".to_owned());

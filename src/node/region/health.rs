@@ -125,7 +125,9 @@ async fn healthz(State(health): Shared) -> Response {
 }
 
 async fn readyz(State(health): Shared) -> Response {
-    yes_or_no(health.handle.exit().is_none() && health.view().is_some_and(|view| takes_calls(&view)))
+    yes_or_no(
+        health.handle.exit().is_none() && health.view().is_some_and(|view| takes_calls(&view)),
+    )
 }
 
 fn takes_calls(view: &View) -> bool {

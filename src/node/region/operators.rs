@@ -97,9 +97,8 @@ impl Control {
         let config = &self.inner.config;
         let ledger = self.view().await?.ledger;
         if !ledger.head.held {
-            let is_frozen = |link: &Link| {
-                matches!(link, Link::Preparing { .. } | Link::Syncing { .. })
-            };
+            let is_frozen =
+                |link: &Link| matches!(link, Link::Preparing { .. } | Link::Syncing { .. });
             let frozen: Vec<_> = ledger
                 .peers
                 .iter()
