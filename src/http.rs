@@ -21,15 +21,18 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::clock::BootInstant;
 use crate::node::Guard;
 use crate::node::clock::SteeringMeter;
 
-/// Bounds of the buckets of every histogram, in seconds.
+/// Bounds of the buckets of every histogram of times, in seconds.
 const BUCKETS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Bounds of the buckets of the saves of a transaction.
+const SAVES: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0];
 
 /// Installs the recorder of this process's metrics and gives the handle that shows them. Call it before an elector is
 /// started: what has happened by then is counted nowhere.
@@ -45,13 +48,19 @@ const BUCKETS: [f64; 13] =
 /// | `self_fence_total{lease}` | terms that ran out, instead of being given back or taken away |
 /// | `hook_seconds{lease}` | histogram: how long the stop hooks took |
 /// | `observed_skew_rate` | see [`SteeringMeter`] |
+/// | `storage_commit_seconds` | histogram: how long one transaction took to be durable |
+/// | `storage_commit_saves` | histogram: how many saves it has made durable |
 ///
 /// # Errors
 ///
 /// If the process has a recorder already: a process has one, so call this once.
 pub fn install_recorder() -> Result<PrometheusHandle, String> {
     let text = |error: &dyn fmt::Display| error.to_string();
-    let builder = PrometheusBuilder::new().set_buckets(&BUCKETS).map_err(|error| text(&error))?;
+    let saves = Matcher::Full("storage_commit_saves".to_owned());
+    let builder = PrometheusBuilder::new()
+        .set_buckets(&BUCKETS)
+        .and_then(|builder| builder.set_buckets_for_metric(saves, &SAVES))
+        .map_err(|error| text(&error))?;
     let handle = builder.install_recorder().map_err(|error| text(&error))?;
     describe_gauge!("lease_is_leader", "1 while the lease is held and its deadline lies ahead.");
     describe_gauge!("lease_epoch", "The epoch of the last term of this process.");
@@ -69,6 +78,12 @@ pub fn install_recorder() -> Result<PrometheusHandle, String> {
         "observed_skew_rate",
         "How much faster the system's clock is made to run than its oscillator; 1e-6 is 1 ppm."
     );
+    describe_histogram!(
+        "storage_commit_seconds",
+        Unit::Seconds,
+        "How long one transaction has taken to be durable."
+    );
+    describe_histogram!("storage_commit_saves", "How many saves one transaction has made durable.");
     Ok(handle)
 }
 
@@ -155,7 +170,7 @@ fn about_leader(lease: &LeaseHealth) -> Response {
     }
 }
 
-fn yes_or_no(is_so: bool) -> Response {
+pub(crate) fn yes_or_no(is_so: bool) -> Response {
     match is_so {
         true => (StatusCode::OK, "yes\n").into_response(),
         false => (StatusCode::SERVICE_UNAVAILABLE, "no\n").into_response(),
@@ -178,8 +193,13 @@ async fn show_metrics(State(health): Shared) -> Response {
     if let Some(rate) = rate {
         metrics::gauge!("observed_skew_rate").set(rate);
     }
+    show(&health.metrics)
+}
+
+/// Everything that was measured, in the text format of Prometheus.
+pub(crate) fn show(metrics: &PrometheusHandle) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, health.metrics.render()).into_response()
+    (kind, metrics.render()).into_response()
 }
 
 /// What changes by the mere passing of time is measured when somebody asks.

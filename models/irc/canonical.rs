@@ -27,7 +27,7 @@ use crate::irc::Storage;
 use crate::irc::facts::{
     Bundle, Decided, Incarnation, Options, Region, Requested, Sealed, from_bytes,
 };
-use crate::irc::ledger::{Kept, Ledger, Link};
+use crate::irc::ledger::{Kept, Ledger, Link, Record};
 use crate::irc::msg::{Answer, Body, Call, Errand, Kind, Msg, Reply, Status, Work};
 use crate::irc::peering::Label;
 use crate::irc::safeguards::Safeguards;
@@ -339,6 +339,16 @@ fn blank_results(state: &mut IrcState) {
 pub(super) fn blank(ledger: &mut Ledger) {
     ledger.audit = PersistentMap::default();
     ledger.head.audited = (0, [0; 32]);
+    // When a record was written, only people read.
+    let dated: Vec<_> = ledger
+        .records
+        .iter()
+        .filter(|(_, record)| record.since != 0)
+        .map(|(&id, record)| (id, record.clone()))
+        .collect();
+    for (id, record) in dated {
+        ledger.records.insert(id, Record { since: 0, ..record });
+    }
     let all: Vec<u64> = ledger.tokens.iter().map(|(&token, _)| token).collect();
     for token in all {
         let Some(kept) = ledger.tokens.get(&token).cloned() else { continue };

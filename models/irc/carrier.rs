@@ -52,7 +52,8 @@ impl Carried {
         after.claimed = 0;
         after.waits.clear();
         after.tries.clear();
-        after.refused.clear();
+        after.paces.clear();
+        after.starved.clear();
         after.heard.clear();
         for effect in effects {
             match effect {

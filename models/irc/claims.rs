@@ -49,6 +49,8 @@ pub struct Wrong {
     pub epoch_again: bool,
     /// A call that is not new has changed something.
     pub stale_call: bool,
+    /// A server has called under a claim that was lost, and nobody had told it that it is held.
+    pub lost_claim_called: bool,
 }
 
 /// Watches it.
@@ -93,6 +95,7 @@ impl Claims {
                 width: 1,
                 poll: super::SHORT,
                 deadline: super::SHORT,
+                safeguards: self.safeguards,
             }));
         }
         let (nodes, crashes) = self.crashes.clone();
@@ -143,6 +146,17 @@ impl Observer<Party> for ClaimObserver {
         }
         let Action::Deliver(_) = action else { return };
         match world.event(before, action) {
+            Event::Deliver { dst: 2.., msg, .. } if !matches!(msg, Msg::Extended { .. }) => {
+                let called = after.network.iter().any(|flight| match &flight.msg {
+                    Msg::Call(call) => {
+                        let (work, epoch) = call.tag;
+                        new.claims.get(&work).is_none_or(|held| held.epoch != epoch)
+                            && !before.network.iter().any(|before| before.msg == flight.msg)
+                    }
+                    _ => false,
+                });
+                after.ghost.wrong.lost_claim_called |= called;
+            }
             Event::Deliver { dst: 0, msg: Msg::Report { work, epoch, .. }, .. } => {
                 let is_old = old.claims.get(&work).is_none_or(|held| held.epoch != epoch);
                 let changed = (&old.ledger, &old.claims) != (&new.ledger, &new.claims);
@@ -202,12 +216,15 @@ impl Observer<Party> for ClaimObserver {
             !matches!(flight.msg, Msg::Poll { .. } | Msg::Reported { .. } | Msg::Told { .. })
         });
         for node in &mut state.nodes {
-            node.timers.retain(|(timer, _)| !matches!(timer, Timer::Poll | Timer::Retry(_)));
+            node.timers.retain(|(timer, _)| {
+                !matches!(timer, Timer::Poll | Timer::Retry(_) | Timer::Probe(_))
+            });
             match &mut node.state {
                 Some(PartyState::Server(server)) => server.done = 0,
                 Some(PartyState::Control(control)) => {
                     control.tries.clear();
-                    control.refused.clear();
+                    control.paces.clear();
+                    control.starved.clear();
                     control.heard.clear();
                     if !control.waits.is_empty() {
                         control.waits.clear();
@@ -240,6 +257,33 @@ pub fn epochs_only_grow() -> Property<ClaimWorld> {
 pub fn only_fresh_calls_count() -> Property<ClaimWorld> {
     Property::always("only_fresh_calls_count", |_, state: &ClaimState| {
         !state.ghost.wrong.stale_call
+    })
+}
+
+/// I-20: a server calls under a claim that is lost only if it was lost after the control plane has said
+/// that it is held.
+pub fn no_call_for_a_lost_claim() -> Property<ClaimWorld> {
+    Property::always("no_call_for_a_lost_claim", |_, state: &ClaimState| {
+        !state.ghost.wrong.lost_claim_called
+    })
+}
+
+/// E2: all that there is to say is claimed, waits for its time, or is offered to whoever polls.
+pub fn nothing_is_skipped() -> Property<ClaimWorld> {
+    Property::always("nothing_is_skipped", |world: &ClaimWorld, state: &ClaimState| {
+        let nodes = state.nodes.iter().zip(&world.actors);
+        nodes.into_iter().all(|(node, actor)| {
+            let (Party::Control(actor), Some(PartyState::Control(control))) = (actor, &node.state)
+            else {
+                return true;
+            };
+            let offers = actor.offers(control, &[Kind::PEERING, Kind::NOTICE]);
+            actor.work(control).iter().all(|work| {
+                control.claims.contains_key(work)
+                    || control.waits.contains_key(work)
+                    || offers.contains(work)
+            })
+        })
     })
 }
 

@@ -10,6 +10,7 @@ pub mod carrier;
 pub mod claims;
 pub mod properties;
 pub mod registry;
+pub mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -227,7 +228,7 @@ pub struct IrcObserver {
 
 /// Whether a region is frozen towards that one.
 pub fn is_open(state: &ControlState, towards: Region) -> bool {
-    state.ledger.peers.get(&towards).is_some_and(|peer| peer.link == Link::Open)
+    stored::is_open(&state.ledger, towards)
 }
 
 /// The labels of a region's peerings.
@@ -244,9 +245,14 @@ fn is_audited(old: &ControlState, new: &ControlState) -> bool {
     let ids: BTreeSet<OpId> = before.keys().chain(after.keys()).copied().collect();
     let changed = ids
         .into_iter()
-        .map(|id| (id, before.get(&id).copied(), after.get(&id).copied()))
+        .map(|id| (Some(id), before.get(&id).copied(), after.get(&id).copied()))
         .filter(|(_, from, to)| from != to);
-    let written = new.ledger.audit.starting_at(old.ledger.head.audited.0);
+    // A command has an entry of its own, in which nothing changes for an owner.
+    let written = new
+        .ledger
+        .audit
+        .starting_at(old.ledger.head.audited.0)
+        .filter(|(_, entry)| entry.from != entry.to);
     changed.eq(written.map(|(_, entry)| (entry.id, entry.from, entry.to)))
         && audit::verify(
             new.ledger.audit.iter().map(|(&number, entry)| (number, entry)),

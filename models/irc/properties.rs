@@ -1,17 +1,21 @@
 //! What must hold of two regions, and what must be possible. The numbers are those of the invariants
 //! in `docs/SPEC.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use stateright::Property;
 
-use super::{IrcState, IrcWorld, is_open, labels};
+use super::{IrcState, IrcWorld, labels, stored};
 use crate::irc::facts::{Decision, OpId};
-use crate::irc::ledger::{ControlState, Link};
+use crate::irc::ledger::{ControlState, Ledger, Link};
 use crate::irc::peering::{Label, Side};
 
 fn running(state: &IrcState) -> impl Iterator<Item = &ControlState> {
     state.nodes.iter().filter_map(|node| node.state.as_ref())
+}
+
+fn ledgers(state: &IrcState) -> impl Iterator<Item = &Ledger> {
+    running(state).map(|one| &one.ledger)
 }
 
 fn ids(state: &IrcState) -> BTreeSet<OpId> {
@@ -40,17 +44,7 @@ pub fn one_decision() -> Property<IrcWorld> {
         if state.ghost.wrong.decision_changed {
             return false;
         }
-        ids(state).into_iter().all(|id| {
-            let mut known: Vec<Decision> = running(state)
-                .filter_map(|one| {
-                    let peering = one.ledger.peerings.get(&id)?;
-                    let open = is_open(one, peering.peer(id)) && !peering.stuck;
-                    peering.decided.facts.decision.filter(|_| open)
-                })
-                .collect();
-            known.dedup();
-            known.len() <= 1
-        })
+        ids(state).into_iter().all(|id| stored::one_decision(ledgers(state), id))
     })
 }
 
@@ -67,13 +61,7 @@ pub fn nobody_accepted() -> Property<IrcWorld> {
 /// S3, S8: outside a freeze a half that is on is accepted, and no delete flag is known to its side.
 pub fn half_is_justified() -> Property<IrcWorld> {
     Property::always("half_is_justified", |_, state: &IrcState| {
-        running(state).all(|one| {
-            one.ledger.peerings.iter().all(|(id, peering)| {
-                !is_open(one, peering.peer(*id))
-                    || !one.ledger.on.contains(id)
-                    || peering.wants_half()
-            })
-        })
+        ledgers(state).all(stored::half_is_justified)
     })
 }
 
@@ -90,14 +78,7 @@ pub fn dead_stays_dead() -> Property<IrcWorld> {
 /// S7: outside a freeze there is at most one live peering for each pair on each side.
 pub fn one_live_per_pair() -> Property<IrcWorld> {
     Property::always("one_live_per_pair", |_, state: &IrcState| {
-        running(state).all(|one| {
-            let mut pairs = BTreeSet::new();
-            one.ledger
-                .peerings
-                .iter()
-                .filter(|(id, peering)| !peering.is_dead() && is_open(one, peering.peer(**id)))
-                .all(|(id, peering)| pairs.insert(peering.pair(*id)))
-        })
+        ledgers(state).all(stored::one_live_per_pair)
     })
 }
 
@@ -109,12 +90,7 @@ pub fn accepted_in_time() -> Property<IrcWorld> {
 /// S6: one token begins one operation, however often it is said and whatever has become of it.
 pub fn one_effect_per_token() -> Property<IrcWorld> {
     Property::always("one_effect_per_token", |_, state: &IrcState| {
-        running(state).all(|one| {
-            let mut tokens = BTreeSet::new();
-            let all = one.ledger.peerings.iter();
-            all.filter(|(_, one)| one.side == Side::Requester)
-                .all(|(_, one)| tokens.insert(one.requested.facts.token))
-        })
+        ledgers(state).all(stored::one_effect_per_token)
     })
 }
 
@@ -131,12 +107,7 @@ pub fn no_half_falls() -> Property<IrcWorld> {
 /// E4, S5: nothing lives with a region that was declared gone.
 pub fn disposed_is_fenced() -> Property<IrcWorld> {
     Property::always("disposed_is_fenced", |_, state: &IrcState| {
-        running(state).all(|one| {
-            one.ledger.peerings.iter().all(|(id, peering)| {
-                let peer = one.ledger.peers.get(&peering.peer(*id));
-                peering.is_dead() || peer.is_none_or(|peer| !peer.disposed)
-            })
-        })
+        ledgers(state).all(stored::disposed_is_fenced)
     })
 }
 
@@ -144,14 +115,8 @@ pub fn disposed_is_fenced() -> Property<IrcWorld> {
 pub fn quota_kept() -> Property<IrcWorld> {
     Property::always("quota_kept", |world, state: &IrcState| {
         state.nodes.iter().zip(&world.actors).all(|(node, actor)| {
-            let Some(one) = &node.state else { return true };
-            let mut pending: BTreeMap<u32, usize> = BTreeMap::new();
-            for (_, one) in one.ledger.peerings.iter() {
-                if one.side == Side::Accepter && one.is_undecided() && !one.is_dead() {
-                    *pending.entry(one.requested.facts.target.network.0).or_default() += 1;
-                }
-            }
-            pending.values().all(|&count| count <= actor.control.policy.quota[1])
+            let quota = actor.control.policy.quota[1];
+            node.state.as_ref().is_none_or(|one| stored::quota_kept(&one.ledger, quota))
         })
     })
 }
@@ -164,13 +129,7 @@ pub fn audited() -> Property<IrcWorld> {
 /// E1: at an open accepter nothing is dead and undecided.
 pub fn dead_is_decided() -> Property<IrcWorld> {
     Property::always("dead_is_decided", |_, state: &IrcState| {
-        running(state).all(|one| {
-            one.ledger.peerings.iter().all(|(id, peering)| {
-                peering.side == Side::Requester
-                    || !is_open(one, peering.peer(*id))
-                    || !(peering.requested.facts.deleted && peering.is_undecided())
-            })
-        })
+        ledgers(state).all(stored::dead_is_decided)
     })
 }
 

@@ -4,8 +4,8 @@ use stateright::Property;
 
 use super::claims::{
     ClaimWorld, Claims, deleted_at_requester, epochs_only_grow, every_claim_ends, late_report,
-    no_record_agreement, only_fresh_calls_count, pending_at_requester,
-    stale_report_changes_nothing,
+    no_call_for_a_lost_claim, no_record_agreement, nothing_is_skipped, only_fresh_calls_count,
+    pending_at_requester, stale_report_changes_nothing,
 };
 use super::properties::{
     accepted_again, accepted_in_time, all_thawed, audited, both_active, dead_is_decided,
@@ -189,6 +189,8 @@ fn claim_world(claims: &Claims, witnesses: Vec<Property<ClaimWorld>>) -> ClaimWo
         only_fresh_calls_count(),
         every_claim_ends(),
         no_record_agreement(),
+        no_call_for_a_lost_claim(),
+        nothing_is_skipped(),
     ];
     properties.extend(witnesses);
     claims.world(properties)
@@ -590,6 +592,8 @@ pub fn mutants() -> Vec<Entry> {
         9,
         put_back(expiring(one(vec![accept()])), [0, 1])
     );
+    without!(I_20_EXTEND_BEFORE_CALL, claims no_call_for_a_lost_claim, 4, claims(2, vec![create(0, 1, 1)], 2));
+    without!(I_22_NO_CURSOR, claims nothing_is_skipped, 4, claims(1, vec![create(0, 1, 1)], 2));
     rows
 }
 

@@ -149,6 +149,7 @@ impl Demo {
                     width: 8,
                     poll: Duration::from_millis(50),
                     deadline: Duration::from_millis(400),
+                    safeguards: Safeguards::ALL,
                 };
                 (Party::Server(server), None)
             }

@@ -55,9 +55,6 @@ pub(super) async fn serve(
     node: &Node,
     handle: &Arc<Handle<Member>>,
 ) -> Result<(), String> {
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("cannot bind the HTTP address {address} ({error})"))?;
     let leases = launch::leases_of(config, node)
         .filter_map(|lease| {
             let views = handle.views(lease.index)?;
@@ -75,6 +72,18 @@ pub(super) async fn serve(
         has_ended.store(true, Ordering::Release);
     });
     let router = router(leases, move || !running.load(Ordering::Acquire), metrics);
+    serve_router(address, router).await
+}
+
+/// Serves over HTTP for as long as the process runs.
+///
+/// # Errors
+///
+/// If the address cannot be bound.
+pub(super) async fn serve_router(address: SocketAddr, router: axum::Router) -> Result<(), String> {
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot bind the HTTP address {address} ({error})"))?;
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "there is no HTTP service");

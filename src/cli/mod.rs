@@ -57,6 +57,9 @@ pub enum Command {
     Config(config::ConfigCommand),
     /// Show a cluster in this process: failover, partition, suspension, hand-over.
     Demo(demo::DemoArgs),
+    /// Show the peerings of which the two regions may have different views.
+    #[command(subcommand)]
+    Disagreements(runbook::DisagreementsCommand),
     /// Show and move records that were set aside because they cannot be delivered.
     #[command(subcommand)]
     Dlq(runbook::DlqCommand),
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run_check(&args),
         Command::Config(command) => config::run(&command),
         Command::Demo(args) => demo::run(&args),
+        Command::Disagreements(command) => runbook::run_disagreements(&command),
         Command::Dlq(command) => runbook::run_dlq(&command),
         Command::Keeper => keeper::run(),
         #[cfg(feature = "explorer")]

@@ -12,7 +12,7 @@ use crate::config::{Config, Role};
 use crate::irc::msg::{Command, Msg};
 use crate::irc::{Party, View};
 use crate::node::region::control::Control;
-use crate::node::region::{self, Calls, INDEX};
+use crate::node::region::{self, Calls, INDEX, health};
 use crate::node::{Handle, Node};
 
 /// How long the calls that are being answered, and the work that is being carried, may take to end.
@@ -28,11 +28,6 @@ pub(super) async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), St
     if args.trace.is_some() {
         return Err("control planes and irc servers write no traces yet: leave --trace out".into());
     }
-    if args.http.is_some() {
-        return Err("control planes and irc servers have no HTTP service yet: leave --http out, \
-                    and ask `tenure region status`"
-            .into());
-    }
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
@@ -43,6 +38,7 @@ pub(super) async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), St
         })?),
         None => None,
     };
+    let metrics = args.http.map(|_| crate::http::install_recorder()).transpose()?;
     let (spec, calls) = region::spec(&config, &args.id).map_err(|error| text(&error))?;
     let party = spec.actors[0].1.clone();
     let handle = Arc::new(Node::start(spec).map_err(|error| text(&error))?);
@@ -60,6 +56,10 @@ pub(super) async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), St
             }
         })
     });
+    if let (Some(address), Some(metrics)) = (args.http, metrics) {
+        let service = health::router(Arc::clone(&handle), Arc::clone(&config), metrics);
+        super::health::serve_router(address, service).await?;
+    }
     tokio::spawn(super::health::feed_watchdog(Arc::clone(&handle), vec![INDEX]));
     say_ready(args, &handle, node.control);
     super::health::notify_ready();

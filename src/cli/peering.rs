@@ -249,7 +249,8 @@ fn audit(target: &Target, args: &AuditArgs) -> ExitCode {
         let mut text = String::new();
         for one in &all {
             let by = &one["cause"];
-            let by = ["by", "region", "account", "command"].map(|key| &by[key]);
+            let by =
+                ["by", "command", "region", "record", "drained", "account"].map(|key| &by[key]);
             let by: Vec<_> = by.into_iter().filter(|word| !word.is_null()).map(word).collect();
             text += &format!(
                 "{:>6}  tick {}  {}  {} -> {}  by {}\n",

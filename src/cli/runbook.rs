@@ -27,9 +27,19 @@ pub enum RegionCommand {
     /// Take calls again.
     #[command(after_help = CODES)]
     Undrain(CommandArgs),
-    /// Begin a new life, as after a restore: frozen towards each peer until it has answered.
+    /// Begin a new life, as after a restore, and stay frozen towards each peer until `thaw`.
     #[command(after_help = CODES)]
     Freeze(CommandArgs),
+    /// Let a freeze end that `freeze` began: towards each peer when it has said what it knows.
+    #[command(
+        after_help = "Refused if the region is not frozen, and if it is frozen because it was restored or \
+        has found out that it went back in time: such a freeze ends by itself, and only when the peer has \
+        answered.\n\n\
+        With --dry-run it says what would change, and changes nothing.\n\n\
+        Exit codes: 0 done, and durable; 1 refused, and the message says why; 2 usage; 3 the control plane \
+        does not answer: try again."
+    )]
+    Thaw(CommandArgs),
     /// Declare another region gone for good: fence it, and end every peering with it here.
     #[command(after_help = CODES)]
     Dispose(PeerArgs),
@@ -68,6 +78,7 @@ pub fn run_region(command: &RegionCommand) -> ExitCode {
         RegionCommand::Drain(args) => operate(args, json!({ "op": "drain" })),
         RegionCommand::Undrain(args) => operate(args, json!({ "op": "undrain" })),
         RegionCommand::Freeze(args) => operate(args, json!({ "op": "freeze" })),
+        RegionCommand::Thaw(args) => operate(args, json!({ "op": "thaw" })),
         RegionCommand::Dispose(args) => {
             operate(&args.command, json!({ "op": "dispose", "peer": args.peer }))
         }
@@ -88,12 +99,13 @@ fn operate(args: &CommandArgs, mut question: Value) -> Result<ExitCode, ExitCode
 fn status(answer: &Value) -> String {
     let paint = Paint::stdout();
     let mut text = format!(
-        "{}  life {}  clock {} ticks  {} halves on{}\n",
+        "{}  life {}  clock {} ticks  {} halves on{}{}\n",
         paint.strong(word(&answer["region"])),
         answer["incarnation"],
         answer["clock_ticks"],
         answer["halves_on"],
-        if answer["drained"] == true { "  DRAINED" } else { "" }
+        if answer["drained"] == true { "  DRAINED" } else { "" },
+        if answer["held"] == true { "  FROZEN until `region thaw`" } else { "" }
     );
     for (state, count) in answer["peerings"].as_object().into_iter().flatten() {
         text += &format!("  {count:>6}  {state}\n");
@@ -143,13 +155,66 @@ fn changes(answer: &Value) -> String {
     }
     let records = &answer["records"];
     text += &format!(
-        "  life {}; records written {}, dropped {}{}\n",
+        "  life {}; records written {}, dropped {}{}{}\n",
         answer["incarnation"],
         word(&records["written"]),
         word(&records["dropped"]),
-        if answer["drained"] == true { "; takes no calls" } else { "" }
+        if answer["drained"] == true { "; takes no calls" } else { "" },
+        if answer["held"] == true { "; frozen until `region thaw`" } else { "" }
     );
     text + &peers(answer)
+}
+
+/// The subcommands of `tenure disagreements`.
+#[derive(Debug, Subcommand)]
+pub enum DisagreementsCommand {
+    /// List the peerings of which the two sides may have different views, why, and for how long.
+    #[command(
+        after_help = "Why: `contradictory` facts, which an operator has to look at; `frozen` towards the \
+        other region; `unacknowledged`: a record has not reached it; `unconfirmed`: it has not said that it \
+        knows of the end. The age is in ticks of the region's clock, as far as it is known.\n\n\
+        Exit codes: 0 told; 2 usage; 3 the control plane does not answer."
+    )]
+    List(DisagreementsArgs),
+}
+
+/// The arguments of `tenure disagreements list`.
+#[derive(Debug, Args)]
+pub struct DisagreementsArgs {
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Only peerings with this region.
+    #[arg(long, value_name = "REGION")]
+    peer: Option<String>,
+}
+
+/// Runs a subcommand; its exit code is in its help.
+pub fn run_disagreements(command: &DisagreementsCommand) -> ExitCode {
+    let DisagreementsCommand::List(args) = command;
+    let done = args.region.target().map(|target| {
+        let question = json!({ "op": "disagreements", "peer": args.peer });
+        target.tell(&target.ask(&question), |answer| {
+            let all = answer["disagreements"].as_array().map_or(&[][..], Vec::as_slice);
+            let more = if answer["more"] == true { "and more: name a --peer\n" } else { "" };
+            all.iter().map(disagreement).collect::<String>() + more
+        })
+    });
+    done.unwrap_or_else(|code| code)
+}
+
+/// One disagreement in a line.
+fn disagreement(one: &Value) -> String {
+    let why: Vec<_> = one["why"].as_array().into_iter().flatten().map(word).collect();
+    let record = one["record"].as_str().map(|record| format!("  record {record}"));
+    format!(
+        "{}  {}  with {}: {}  for {} ticks{}\n",
+        word(&one["id"]),
+        word(&one["state"]),
+        word(&one["region"]),
+        why.join(", "),
+        word(&one["age_ticks"]),
+        record.unwrap_or_default()
+    )
 }
 
 /// The subcommands of `tenure dlq`.
@@ -313,7 +378,8 @@ fn create_backup(target: &Target, file: &Path) -> Value {
         let ledger = ledger
             .ok_or_else(|| restore::RestoreError::Empty(node.storage.display().to_string()))?;
         let mut about = restore::about(&ledger);
-        restore::write(cluster, node.id, &path, ledger)?;
+        let audit = restore::read_audit(cluster, node.id, &node.storage)?;
+        restore::write(cluster, node.id, &path, ledger, &audit)?;
         about["ok"] = true.into();
         about["path"] = path.display().to_string().into();
         Ok(about)
@@ -456,7 +522,8 @@ fn put_back(target: &Target, args: &BeginArgs) -> Result<Value, String> {
         storage.with_file_name(name)
     };
     let draft = beside(format!(".life-{}.new", restored.life.n));
-    restore::write(cluster, node.id, &draft, ledger).map_err(text)?;
+    let audit = restore::read_audit(cluster, node.id, &args.backup).map_err(text)?;
+    restore::write(cluster, node.id, &draft, ledger, &audit).map_err(text)?;
     let system = |error: std::io::Error| format!("the storage cannot be replaced ({error})");
     if has_storage {
         let kept = beside(format!(".before-life-{}", restored.life.n));

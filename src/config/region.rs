@@ -14,9 +14,12 @@
 //!
 //! [region.timing]                 # each key is optional
 //! claim = "30s"
+//! probe = "1s"                    # one retry more, or one probe of a region that does not answer
 //!
 //! [region.quota]                  # each key is optional
 //! peerings = 50
+//! retry_percent = 10              # retries for each hundred first sends to one region, besides
+//! breaker_percent = 50            # of the last 20 calls to it: so many failed, and only probes go out
 //! ```
 
 use std::net::Ipv4Addr;
@@ -24,6 +27,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::irc::control::Policy;
 use crate::irc::facts::{self, Account, Block, Network};
+use crate::irc::pace::{Pacing, WINDOW};
 
 /// The most regions that a cluster can have.
 pub const REGIONS_MAX: usize = NodeId::LIMIT as usize;
@@ -99,6 +103,7 @@ struct RawRegionTiming {
     retry_floor: Option<String>,
     retry_base: Option<String>,
     retry_cap: Option<String>,
+    probe: Option<String>,
     tick: Option<String>,
     pending: Option<String>,
     remember: Option<String>,
@@ -114,6 +119,8 @@ struct RawQuota {
     requests: Option<usize>,
     requests_per_account: Option<usize>,
     in_flight: Option<usize>,
+    retry_percent: Option<u32>,
+    breaker_percent: Option<u32>,
     width: Option<u8>,
 }
 
@@ -249,6 +256,7 @@ impl Reader {
         let floor = length("retry_floor", &raw.retry_floor, default.retry[0]);
         let cap = length("retry_cap", &raw.retry_cap, default.retry[1]);
         let base = length("retry_base", &raw.retry_base, default.retry[2]);
+        let probe = length("probe", &raw.probe, default.pacing.probe);
         let tick = length("tick", &raw.tick, default.tick);
         let pending = length("pending", &raw.pending, days(7));
         let remember = length("remember", &raw.remember, days(2));
@@ -260,7 +268,7 @@ impl Reader {
         }
         let mut wrong = Vec::new();
         for (key, length) in
-            [claim, call, poll, sweep, floor, cap, base, tick, pending, remember, tokens]
+            [claim, call, poll, sweep, floor, cap, base, probe, tick, pending, remember, tokens]
         {
             if length.is_zero() {
                 wrong.push(format!("{key} is 0: give a time"));
@@ -296,6 +304,12 @@ impl Reader {
             u64::try_from(length.as_nanos() / unit).unwrap_or(u64::MAX)
         };
         let (pending, remember, tokens) = (ticks(pending), ticks(remember), ticks(tokens));
+        let retry_percent = quota.retry_percent.unwrap_or(default.pacing.retry_percent);
+        let breaker_percent = quota.breaker_percent.unwrap_or(50);
+        if !(1..=100).contains(&breaker_percent) {
+            wrong.push("breaker_percent is a share of calls: give 1 to 100".into());
+        }
+        let failures = (breaker_percent.min(100) * WINDOW).div_ceil(100).max(1);
         let mut number = |key: &str, value: Option<usize>, default: usize| {
             let value = value.unwrap_or(default);
             if value == 0 {
@@ -325,6 +339,7 @@ impl Reader {
             retry: [floor.1, cap.1, base.1],
             sweep: Some(sweep.1),
             claims,
+            pacing: Pacing { retry_percent, probe: probe.1, failures },
             quota: [peerings, requests, of_account],
         };
         let width = u8::try_from(width).unwrap_or(u8::MAX);

@@ -1,10 +1,11 @@
 //! The audit log: what has changed for an owner, and why.
 //!
 //! Every visible transition of a peering on this side, its appearance and its being forgotten included,
-//! is one entry, in the transaction that makes it. The entries are a chain: each names the hash of the
-//! one before, so that nobody can take one out or change one and leave no trace. They are rows of their
-//! own on disk and are never deleted there; in memory only the last ones are kept, so that a log of any
-//! length costs a step nothing.
+//! is one entry, in the transaction that makes it. So is every command of an operator that has changed
+//! anything, before the transitions that follow from it. The entries are a chain: each names the hash of
+//! the one before, so that nobody can take one out or change one and leave no trace. They are rows of
+//! their own on disk and in every backup, and are never deleted there; in memory only the last ones are
+//! kept, so that a log of any length costs a step nothing.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -47,20 +48,23 @@ pub enum Cause {
     Operator(Command),
     /// The control plane has started.
     Start,
+    /// A backup was put back: the region has begun a new life. What follows goes on from the backup.
+    Restored,
 }
 
-/// One visible transition.
+/// One visible transition, or one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Entry {
     /// When, on the region's clock.
     pub at: u64,
     /// In which of the region's lives.
     pub incarnation: Incarnation,
-    /// Which peering.
-    pub id: OpId,
+    /// Which peering; none for what is about none.
+    pub id: Option<OpId>,
     /// What the owner saw before; none if it was not there.
     pub from: Option<Label>,
-    /// What the owner sees now; none if it is forgotten.
+    /// What the owner sees now; none if it is forgotten. The same as before for a command: what it
+    /// changes for owners has entries of its own.
     pub to: Option<Label>,
     /// Why.
     pub cause: Cause,
@@ -120,6 +124,18 @@ impl Ledger {
     pub fn label(&self, id: OpId) -> Option<Label> {
         self.peerings.get(&id).map(|one| one.label(self.on.contains(&id)))
     }
+
+    /// Writes an entry at the end of the audit log.
+    pub(super) fn note(&mut self, id: Option<OpId>, [from, to]: [Option<Label>; 2], cause: Cause) {
+        let (number, before) = self.head.audited;
+        let (at, incarnation) = (self.head.clock, self.head.incarnation);
+        let entry = Entry { at, incarnation, id, from, to, cause, before };
+        self.head.audited = (number + 1, entry.link());
+        self.audit.insert(number, entry);
+        if let Some(old) = number.checked_sub(KEPT) {
+            self.audit.remove(&old);
+        }
+    }
 }
 
 impl Desk<'_> {
@@ -137,18 +153,10 @@ impl Desk<'_> {
         for (id, from) in std::mem::take(&mut self.touched) {
             let ledger = &mut self.state.ledger;
             let to = ledger.label(id);
-            if from == to {
-                continue;
+            if from != to {
+                ledger.note(Some(id), [from, to], self.cause);
+                self.dirty = true;
             }
-            let (number, before) = ledger.head.audited;
-            let (at, incarnation) = (ledger.head.clock, ledger.head.incarnation);
-            let entry = Entry { at, incarnation, id, from, to, cause: self.cause, before };
-            ledger.head.audited = (number + 1, entry.link());
-            ledger.audit.insert(number, entry);
-            if let Some(old) = number.checked_sub(KEPT) {
-                ledger.audit.remove(&old);
-            }
-            self.dirty = true;
         }
     }
 }
@@ -164,7 +172,7 @@ mod tests {
             let entry = Entry {
                 at: number,
                 incarnation: Incarnation { n: 1, life: 0 },
-                id: OpId { requester: Region(0), n: 1, seq: number },
+                id: Some(OpId { requester: Region(0), n: 1, seq: number }),
                 from: None,
                 to: Some(Label::InitiatingRequest),
                 cause: Cause::Half,

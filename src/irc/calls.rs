@@ -10,6 +10,7 @@ use super::facts::{
 };
 use super::ledger::{Kept, Link, Peer, Result};
 use super::msg::{Answer, CallError, Kind, RecordVerb, Request, Shown, SyncLevel, Token, Wait};
+use super::pace::Pace;
 use super::peering::{Effect, Label, Peering, Side, Verb, transition};
 use super::safeguards::Safeguards;
 
@@ -34,7 +35,7 @@ impl Desk<'_> {
         if self.state.ledger.head.drained {
             return Err(CallError::Unavailable);
         }
-        let token = digest(&(self.cp.region, caller, token));
+        let token = token.key(self.cp.region, caller);
         self.cause = Cause::Call { caller, token };
         let params = params(&request);
         if let Some(kept) = self.state.ledger.tokens.get(&token) {
@@ -299,7 +300,7 @@ impl Desk<'_> {
         if is_frozen {
             waits_for.push(Wait::Frozen(peer));
         }
-        if self.state.refused.contains_key(&peer) {
+        if self.state.paces.get(&peer).is_some_and(Pace::is_open) {
             waits_for.push(Wait::Silence(peer));
         }
         let clock = ledger.head.clock;

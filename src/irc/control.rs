@@ -18,6 +18,7 @@ use super::facts::{
 };
 use super::ledger::{ControlState, Ledger, Link, Lost, Peer};
 use super::msg::{CallError, Command, Kind, Msg, Outcome, RecordVerb};
+use super::pace::Pacing;
 use super::peering::{Label, Peering, Side};
 use super::safeguards::Safeguards;
 use super::{Out, Storage, Timer};
@@ -42,6 +43,8 @@ pub struct Policy {
     pub sweep: Option<Duration>,
     /// How many claims towards one remote may be out.
     pub claims: usize,
+    /// How many retries there may be towards one remote, and when its breaker opens.
+    pub pacing: Pacing,
     /// How many live peerings a network may have, how many undecided requests at it, and from one
     /// account.
     pub quota: [usize; 3],
@@ -58,6 +61,7 @@ impl Default for Policy {
             retry: [Duration::from_millis(250), Duration::from_secs(100), Duration::from_secs(1)],
             sweep: Some(Duration::from_secs(5)),
             claims: 32,
+            pacing: Pacing::default(),
             quota: [50, 50, 500],
         }
     }
@@ -174,6 +178,7 @@ impl ControlPlane {
                 desk.o.send(src, Msg::Told { n, result: result.map(Box::new) });
             }
             Msg::Poll { kinds, max } => desk.on_poll(from, &kinds, max),
+            Msg::Extend { work, epoch } => desk.on_extend(from, work, epoch),
             Msg::Report { work, epoch, outcome } => {
                 if let Outcome::Answered(reply) = &*outcome {
                     let (from, incarnation) = (desk.remote_of(work), reply.incarnation);
@@ -208,6 +213,7 @@ impl ControlPlane {
             Timer::Lease(work) => desk.on_lease_end(work),
             Timer::Retry(work) => desk.on_retry(work),
             Timer::Sweep(region) => desk.on_sweep(region),
+            Timer::Probe(region) => desk.on_probe(region),
             _ => {}
         }
         desk.finish();
@@ -458,8 +464,26 @@ impl Desk<'_> {
     // Operators
     // ---------------------------------------------------------------------------------------------
 
+    //= SPEC IRC-33
     fn on_command(&mut self, command: Command) {
         self.dirty = true;
+        let before = self.state.ledger.clone();
+        self.carry_out(command);
+        if self.state.ledger == before {
+            return;
+        }
+        // Its entry stands before those of what follows from it, which are written at the end.
+        let id = match command {
+            Command::Redrive(record) | Command::Discard(record) => {
+                before.records.get(&record).map(|record| record.id)
+            }
+            _ => None,
+        };
+        let label = id.and_then(|id| before.label(id));
+        self.state.ledger.note(id, [label; 2], Cause::Operator(command));
+    }
+
+    fn carry_out(&mut self, command: Command) {
         match command {
             Command::Dispose(region) => self.dispose(region),
             Command::Readmit(region) => {
@@ -485,8 +509,11 @@ impl Desk<'_> {
                 let life = self.state.ledger.head.incarnation.n + 1;
                 if self.cp.others.contains(&region) {
                     self.begin_life(life);
+                    self.state.ledger.head.held = true;
                 }
             }
+            // What was learnt before is read again: the peer may know more by now.
+            Command::Thaw => self.state.ledger.head.held = false,
         }
     }
 }

@@ -29,10 +29,15 @@ fn row<K: Serialize>(kind: u8, key: &K) -> Vec<u8> {
 }
 
 /// These are in the order of their numbers.
-fn audit_row(number: u64) -> Vec<u8> {
+fn audit_key(number: u64) -> Vec<u8> {
     let mut row = vec![b'a'];
     row.extend(number.to_be_bytes());
     row
+}
+
+/// The row of an entry of the audit log, its key first: for a copy of a log that memory has let go of.
+pub fn audit_row(number: u64, entry: &Entry) -> (Vec<u8>, Vec<u8>) {
+    (audit_key(number), to_bytes(entry))
 }
 
 /// Reads the audit log out of a ledger's rows, the oldest entry first. Other rows are passed over.
@@ -86,7 +91,7 @@ impl Durable for Storage {
         after.audit.difference(audited, |number, entry| {
             // What memory has let go of stays on disk.
             if let Some(entry) = entry {
-                put(audit_row(*number), Some(to_bytes(entry)));
+                put(audit_key(*number), Some(to_bytes(entry)));
             }
         });
         map(b'n', &after.notices, before.map(|before| &before.notices), put);

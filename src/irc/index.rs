@@ -6,7 +6,7 @@
 //! changes of what is indexed go through the functions below.
 
 use super::facts::{Account, Network, OpId, Region};
-use super::ledger::{ControlState, Held, Kept, Ledger, Record};
+use super::ledger::{ControlState, Held, Kept, Ledger, Record, Waiting};
 use super::msg::{Kind, RecordId, RecordVerb, Work};
 use super::peering::{Peering, Side};
 use crate::persistent::PersistentMap;
@@ -325,12 +325,15 @@ impl ControlState {
         self.place_work(work);
     }
 
-    /// Lets a piece of work wait, or not any more; says how often it was tried in vain.
-    pub(super) fn set_wait(&mut self, work: Work, tries: Option<u8>) -> Option<u8> {
-        let before = match tries {
-            Some(tries) => self.waits.insert(work, tries),
+    /// Lets a piece of work wait, or not any more; says how it has waited.
+    pub(super) fn set_wait(&mut self, work: Work, waiting: Option<Waiting>) -> Option<Waiting> {
+        let before = match waiting {
+            Some(waiting) => self.waits.insert(work, waiting),
             None => self.waits.remove(&work),
         };
+        if let Some(region) = self.ledger.remote_of(work) {
+            self.starved.remove(&(region, work));
+        }
         self.place_work(work);
         before
     }

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::{self, Entry};
+use super::audit::{self, Cause, Entry};
+use super::counts::Counts;
 use super::facts::{Incarnation, OpId, Region};
 use super::index::Index;
 use super::msg::{Answer, CallError, ClaimEpoch, Kind, RecordId, RecordVerb, Work};
 use super::notice::Notice;
+use super::pace::Pace;
 use super::peering::Peering;
 use crate::lease::record::NodeId;
 use crate::persistent::PersistentMap;
@@ -34,6 +36,8 @@ pub struct Record {
     pub lost: u8,
     /// Set aside: it cannot be delivered as it is, and an operator has to look.
     pub parked: bool,
+    /// When it was written, on the own clock.
+    pub since: u64,
 }
 
 /// The result of a call, kept under its token.
@@ -189,6 +193,8 @@ pub struct Head {
     pub next_nonce: u64,
     /// Takes no calls of customers.
     pub drained: bool,
+    /// An operator has frozen the region: it stays so until an operator thaws it.
+    pub held: bool,
     /// The number of the next entry of the audit log, and the hash of the last one.
     pub audited: (u64, audit::Link),
 }
@@ -219,8 +225,10 @@ impl Ledger {
         self.head.incarnation = life;
         self.head.born.insert(life.n, 0);
         self.head.next_record = 0;
+        self.head.held = false;
         self.on = found;
         self.freeze_all();
+        self.note(None, [None; 2], Cause::Restored);
         self
     }
 
@@ -252,6 +260,15 @@ pub struct Held {
     pub server: NodeId,
 }
 
+/// Work that was tried in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Waiting {
+    /// How often.
+    pub tries: u8,
+    /// The other region has said how long: nothing ends this wait but its timer.
+    pub told: bool,
+}
+
 /// A control plane's state: the ledger, and what a crash may take.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ControlState {
@@ -261,16 +278,22 @@ pub struct ControlState {
     pub claims: BTreeMap<Work, Held>,
     /// Counts the claims of this start.
     pub claimed: u64,
-    /// Work that waits before it is handed out again, and how often it was tried in vain.
-    pub waits: BTreeMap<Work, u8>,
+    /// Work that waits before it is handed out again.
+    pub waits: BTreeMap<Work, Waiting>,
+    /// Of that, the work whose wait is over, and for which there is no budget, by its remote.
+    pub starved: BTreeSet<(Region, Work)>,
+    /// The highest record that was handed out: kept only by mutants (I-22).
+    pub(super) cursor: Option<RecordId>,
     /// How often work that does not wait was tried in vain.
     pub tries: BTreeMap<Work, u8>,
     /// The sweep that is under way with each peer: its name, and how far it is.
     pub sweeps: BTreeMap<Region, (u64, Option<OpId>)>,
-    /// What has become of each remote: consecutive vain tries, which slow everything to it down.
-    pub refused: BTreeMap<Region, u8>,
+    /// The pace of each remote of which anything is to be remembered.
+    pub paces: BTreeMap<Region, Pace>,
     /// When each region was last heard, on the own clock.
     pub heard: BTreeMap<Region, u64>,
+    /// What is counted.
+    pub counts: Counts,
     /// What is looked up.
     pub(super) index: Index,
 }
@@ -283,10 +306,13 @@ impl ControlState {
             claims: BTreeMap::new(),
             claimed: 0,
             waits: BTreeMap::new(),
+            starved: BTreeSet::new(),
+            cursor: None,
             tries: BTreeMap::new(),
             sweeps: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            paces: BTreeMap::new(),
             heard: BTreeMap::new(),
+            counts: Counts::default(),
             index: Index::default(),
         };
         state.reindex();

@@ -8,10 +8,9 @@
 //!
 //! # Retries and bulkheads
 //!
-//! A vain try waits for a random time between a floor and a bound that doubles, up to a cap. Each
-//! remote has its own limit of claims. A failure halves what the remote may have out, down to a single
-//! probe; a success doubles it again and releases what waited. So a remote that is down costs one call
-//! per time-out, whatever has piled up for it, and no other remote ever notices.
+//! Each remote has its own limit of claims, its own budget for retries and its own breaker
+//! ([`super::pace`]). So a remote that is down costs one probe at a time, whatever has piled up for it,
+//! and no other remote ever notices.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +19,8 @@ use super::control::Desk;
 use super::facts::{OpId, Region};
 use super::ledger::{Held, Link, Peer, Record};
 use super::msg::{
-    Body, Call, Claim, ClaimEpoch, Errand, Kind, Msg, Outcome, RecordId, RecordVerb, Reply, Work,
+    Body, Call, Claim, ClaimEpoch, Errand, Kind, Msg, Outcome, RecordId, RecordVerb, Reply, Status,
+    Work,
 };
 use super::remote::digest_of;
 use super::safeguards::Safeguards;
@@ -29,8 +29,6 @@ use crate::lease::record::NodeId;
 
 /// How often a claim may run out without a report before its record is set aside.
 const LOST_MAX: u8 = 5;
-/// How many halvings make one probe of the limit.
-const HALVINGS_MAX: u8 = 5;
 /// How many ids one part of a comparison names, so that it fits a datagram.
 const DIGESTS_MAX: usize = 30;
 
@@ -67,7 +65,8 @@ impl Desk<'_> {
         let head = &mut self.state.ledger.head;
         let record = RecordId { n: head.incarnation.n, seq: head.next_record };
         head.next_record += 1;
-        let what = Record { remote, kind, id, verb, op, lost: 0, parked: false };
+        let since = head.clock;
+        let what = Record { remote, kind, id, verb, op, lost: 0, parked: false, since };
         self.state.set_record(record, Some(what));
         self.dirty = true;
     }
@@ -118,11 +117,13 @@ impl Desk<'_> {
         for (&region, peer) in self.state.ledger.peers.iter().filter(|(_, peer)| !peer.disposed) {
             match peer.link {
                 Link::Preparing { .. } => work.push((region, Work::Prepare(region))),
-                Link::Syncing { .. } => work.push((region, Work::Sync(region))),
+                Link::Syncing { .. } if !self.state.ledger.head.held => {
+                    work.push((region, Work::Sync(region)));
+                }
                 Link::Open if self.state.sweeps.contains_key(&region) => {
                     work.push((region, Work::Sync(region)));
                 }
-                Link::Open | Link::Expelled => {}
+                Link::Open | Link::Syncing { .. } | Link::Expelled => {}
             }
         }
         let ledger = &self.state.ledger;
@@ -202,8 +203,14 @@ impl Desk<'_> {
     // Claims
     // ---------------------------------------------------------------------------------------------
 
-    /// A server of this region wants work. Remotes take turns, so that no backlog of one takes the
-    /// places of another.
+    /// What a poll would be handed out if every limit were far away.
+    pub(super) fn offers(&self, kinds: &[Kind]) -> Vec<Work> {
+        let regions = self.state.ledger.peers.iter().map(|(&region, _)| region);
+        regions.flat_map(|region| self.ready_for(region, kinds, usize::MAX)).collect()
+    }
+
+    /// A server of this region wants work. It reads the set of what is unfinished, and keeps no place in
+    /// it (I-22). Remotes take turns, so that no backlog of one takes the places of another.
     //= SPEC IRC-15
     pub(super) fn on_poll(&mut self, from: NodeId, kinds: &[Kind], max: u8) {
         if self.cp.servers.get(&from) != Some(&self.cp.region) {
@@ -215,9 +222,7 @@ impl Desk<'_> {
         }
         let mut ready = Vec::new();
         for (&region, _) in self.state.ledger.peers.iter() {
-            let halvings = self.state.refused.get(&region).copied().unwrap_or(0);
-            let limit = (self.cp.policy.claims >> halvings).max(1);
-            let room = limit.saturating_sub(out.get(&region).copied().unwrap_or(0));
+            let room = self.limit(region).saturating_sub(out.get(&region).copied().unwrap_or(0));
             let mine = self.ready_for(region, kinds, room.min(max.into()));
             ready.extend(mine.into_iter().enumerate().map(|(turn, work)| (turn, region, work)));
         }
@@ -229,16 +234,17 @@ impl Desk<'_> {
 
     /// What may be handed out for one remote now, so many pieces at most: its questions first, of which
     /// there is one of each kind, then its records by what they carry.
-    fn ready_for(&self, region: Region, kinds: &[Kind], room: usize) -> Vec<Work> {
+    pub(super) fn ready_for(&self, region: Region, kinds: &[Kind], room: usize) -> Vec<Work> {
         let Some(peer) = self.state.ledger.peers.get(&region).filter(|peer| !peer.disposed) else {
             return Vec::new();
         };
         let is_sweeping = self.state.sweeps.contains_key(&region);
         let question = match peer.link {
             Link::Preparing { .. } => Some(Work::Prepare(region)),
-            Link::Syncing { .. } => Some(Work::Sync(region)),
+            // A region that an operator holds frozen asks for promises, and reads nothing yet (IRC-34).
+            Link::Syncing { .. } if !self.state.ledger.head.held => Some(Work::Sync(region)),
             Link::Open if is_sweeping => Some(Work::Sync(region)),
-            Link::Open | Link::Expelled => None,
+            Link::Open | Link::Syncing { .. } | Link::Expelled => None,
         };
         let is_free = |work: &Work| {
             !self.state.claims.contains_key(work) && !self.state.waits.contains_key(work)
@@ -250,6 +256,9 @@ impl Desk<'_> {
                 .iter()
                 .flat_map(|&kind| self.state.index.ready(region, kind).take(room))
                 .collect();
+            // Without the rule: only what is above the last one that was handed out.
+            let cursor = self.state.cursor;
+            records.retain(|&(_, id)| cursor.is_none_or(|cursor| id > cursor));
             records.sort_unstable();
             records.dedup();
             work.extend(records.into_iter().map(|(_, id)| Work::Record(id)));
@@ -268,6 +277,7 @@ impl Desk<'_> {
             epoch.counter = self.state.tries.get(&work).copied().unwrap_or(0).into();
         }
         let Some(claim) = self.call(work, epoch) else { return };
+        self.note_send(claim.remote, work);
         self.state.set_claim(work, Some(Held { epoch, server }));
         if let Work::Record(record) = work
             && !self.keeps(Safeguards::I_3_KEPT_UNTIL_ACKNOWLEDGED)
@@ -275,16 +285,45 @@ impl Desk<'_> {
             self.state.set_claim(work, None);
             self.drop_record(record);
         }
-        if self.keeps(Safeguards::I_19_LEASES_EXPIRE) {
-            // Spread over a part of the lease, so that not all come back at once (I-26).
-            let lease = self.cp.policy.lease;
-            self.o.set_timer(Timer::Lease(work), lease..lease + lease / 4);
+        if !self.keeps(Safeguards::I_22_NO_CURSOR)
+            && let Work::Record(record) = work
+        {
+            self.state.cursor = self.state.cursor.max(Some(record));
         }
+        self.lease(work);
         self.o.send(server.into(), Msg::Claimed(Box::new(claim)));
     }
 
     pub(super) fn remote_of(&self, work: Work) -> Region {
         self.state.ledger.remote_of(work).unwrap_or(self.cp.region)
+    }
+
+    /// A server is about to call. Its claim is leased once more, from now on, if it is still held. While
+    /// a breaker is open only the probe may go: all other claims are taken back (I-20, I-25).
+    //= SPEC IRC-35
+    pub(super) fn on_extend(&mut self, from: NodeId, work: Work, epoch: ClaimEpoch) {
+        if self.cp.servers.get(&from) != Some(&self.cp.region) {
+            return;
+        }
+        let is_held = self.state.claims.get(&work).is_some_and(|held| held.epoch == epoch);
+        let remote = self.remote_of(work);
+        let ok = is_held && !self.is_beyond_the_probe(remote);
+        if ok {
+            self.lease(work);
+        } else if is_held {
+            self.release(work);
+        } else {
+            self.state.counts.of(remote).stale_reports += 1;
+        }
+        self.o.send(from.into(), Msg::Extended { work, epoch, ok });
+    }
+
+    fn lease(&mut self, work: Work) {
+        if self.keeps(Safeguards::I_19_LEASES_EXPIRE) {
+            // Spread over a part of the lease, so that not all come back at once (I-26).
+            let lease = self.cp.policy.lease;
+            self.o.set_timer(Timer::Lease(work), lease..lease + lease / 4);
+        }
     }
 
     /// A server says what came of a claim. Under any other epoch than the claim's it changes nothing.
@@ -302,20 +341,27 @@ impl Desk<'_> {
         let is_current = held.is_some_and(|held| held.epoch == epoch);
         let ok = is_current || !self.keeps(Safeguards::I_15_CLAIM_EPOCH_CHECKED);
         self.o.send(from.into(), Msg::Reported { work, epoch, ok });
+        let remote = self.remote_of(work);
         if !ok {
+            self.state.counts.of(remote).stale_reports += 1;
             return;
         }
-        let remote = self.remote_of(work);
         self.release(work);
+        let mut told = false;
         let settled = match outcome {
             Outcome::Released => return,
             Outcome::TimedOut => {
-                let halvings = self.state.refused.entry(remote).or_default();
-                *halvings = (*halvings + 1).min(HALVINGS_MAX);
+                self.note_failure(remote);
                 Settled::Retry(Duration::ZERO)
             }
             Outcome::Answered(reply) => {
-                self.recover_limit(remote);
+                match reply.status {
+                    Status::Frozen | Status::Unsynced | Status::RetryAfter(_) => {
+                        self.note_failure(remote);
+                    }
+                    _ => self.note_answer(remote),
+                }
+                told = matches!(reply.status, Status::RetryAfter(_) | Status::Unsupported);
                 self.state.heard.insert(remote, self.state.ledger.head.clock);
                 self.settle(work, &reply)
             }
@@ -324,7 +370,7 @@ impl Desk<'_> {
             Settled::Done => {
                 self.state.tries.remove(&work);
             }
-            Settled::Retry(least) => self.wait(work, least),
+            Settled::Retry(least) => self.wait(work, least, told),
             Settled::Park => self.park(work),
         }
     }
@@ -332,38 +378,6 @@ impl Desk<'_> {
     pub(super) fn release(&mut self, work: Work) {
         self.state.set_claim(work, None);
         self.o.cancel_timer(Timer::Lease(work));
-    }
-
-    /// A remote answers: it may have twice as much out as before, and nothing waits for it longer.
-    fn recover_limit(&mut self, remote: Region) {
-        let Some(halvings) = self.state.refused.get_mut(&remote) else { return };
-        *halvings -= 1;
-        if *halvings == 0 {
-            self.state.refused.remove(&remote);
-        }
-        let mut waiting: Vec<Work> = self.state.waits.keys().copied().collect();
-        waiting.retain(|&work| self.remote_of(work) == remote);
-        for work in waiting {
-            self.on_retry(work);
-            self.o.cancel_timer(Timer::Retry(work));
-        }
-    }
-
-    /// Lets work wait before its next try: full jitter with a floor (I-24).
-    //= SPEC IRC-17
-    fn wait(&mut self, work: Work, least: Duration) {
-        let tries = self.state.tries.remove(&work).unwrap_or(0);
-        let [floor, cap, base] = self.cp.policy.retry;
-        let low = floor.max(least);
-        let high = base.saturating_mul(1 << tries.min(16)).min(cap).max(floor) + least;
-        self.state.set_wait(work, Some(tries.saturating_add(1).min(16)));
-        self.o.set_timer(Timer::Retry(work), low..high.max(low));
-    }
-
-    pub(super) fn on_retry(&mut self, work: Work) {
-        if let Some(tries) = self.state.set_wait(work, None) {
-            self.state.tries.insert(work, tries);
-        }
     }
 
     fn park(&mut self, work: Work) {
@@ -378,6 +392,8 @@ impl Desk<'_> {
 
     /// A server has not reported in time: the work is anybody's again.
     pub(super) fn on_lease_end(&mut self, work: Work) {
+        let remote = self.remote_of(work);
+        self.state.counts.of(remote).lost_claims += 1;
         self.state.set_claim(work, None);
         if let Work::Record(id) = work
             && let Some(mut record) = self.state.ledger.records.get(&id).cloned()

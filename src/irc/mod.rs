@@ -12,6 +12,7 @@
 pub mod audit;
 mod calls;
 pub mod control;
+pub mod counts;
 pub mod customer;
 pub mod durable;
 pub mod facts;
@@ -20,6 +21,7 @@ pub mod ledger;
 pub mod log;
 pub mod msg;
 pub mod notice;
+pub mod pace;
 pub mod peering;
 pub mod remote;
 pub mod restore;
@@ -33,10 +35,12 @@ use serde::{Deserialize, Serialize};
 use stateright::actor::{Actor, Id};
 
 use self::control::ControlPlane;
+use self::counts::Counts;
 use self::customer::{Customer, CustomerState};
 use self::facts::{OpId, Region};
 use self::ledger::{ControlState, Ledger, Link};
 use self::msg::{Answer, CallError, Claim, ClaimEpoch, Msg, Work};
+use self::pace::Pace;
 use self::peering::Label;
 use self::server::{IrcServer, ServerState};
 use crate::step::Machine;
@@ -72,6 +76,8 @@ pub enum Timer {
     Call(Work),
     /// When a customer asks again.
     Ask,
+    /// When there is budget for one more retry, or leave for one more probe.
+    Probe(Region),
 }
 
 /// The state of one actor.
@@ -151,6 +157,13 @@ impl ControlPlane {
         desk.work().into_iter().map(|(_, work)| work).collect()
     }
 
+    /// What a server that knows these kinds would be handed out, if every limit were far away.
+    pub fn offers(&self, state: &ControlState, kinds: &[msg::Kind]) -> Vec<Work> {
+        let mut state = state.clone();
+        let mut out = Out::new();
+        self.desk(&mut state, &mut out).offers(kinds)
+    }
+
     /// Everything that it has to say now, under the lowest claim of its present life. For models whose
     /// carrier is freer than any set of servers.
     pub fn errands(&self, state: &ControlState) -> Vec<Claim> {
@@ -173,6 +186,8 @@ pub enum View {
         working: usize,
         /// How many of its reports have counted.
         done: u64,
+        /// It takes no more work.
+        drained: bool,
     },
     /// A customer.
     Customer {
@@ -191,8 +206,12 @@ pub struct ControlView {
     pub ledger: Ledger,
     /// How many claims towards each region are out.
     pub claimed: BTreeMap<Region, usize>,
-    /// How often the limit of claims towards a region is halved, because it does not answer.
-    pub halved: BTreeMap<Region, u8>,
+    /// The pace of each region of which anything is to be remembered.
+    pub paces: BTreeMap<Region, Pace>,
+    /// How many pieces of work wait towards each region, because they were tried in vain.
+    pub waiting: BTreeMap<Region, usize>,
+    /// What was counted since the start.
+    pub counts: Counts,
 }
 
 impl ControlView {
@@ -219,11 +238,23 @@ impl Machine for Party {
                         *claimed.entry(remote).or_default() += 1;
                     }
                 }
-                let (ledger, halved) = (state.ledger.clone(), state.refused.clone());
-                View::Control(Box::new(ControlView { ledger, claimed, halved }))
+                let mut waiting = BTreeMap::new();
+                for &work in state.waits.keys() {
+                    if let Some(remote) = state.ledger.remote_of(work) {
+                        *waiting.entry(remote).or_default() += 1;
+                    }
+                }
+                View::Control(Box::new(ControlView {
+                    ledger: state.ledger.clone(),
+                    claimed,
+                    paces: state.paces.clone(),
+                    waiting,
+                    counts: state.counts.clone(),
+                }))
             }
             PartyState::Server(state) => {
-                View::Server { working: state.working.len(), done: state.done }
+                let ServerState { working, drained, done } = state;
+                View::Server { working: working.len(), done: *done, drained: *drained }
             }
             PartyState::Customer(state) => {
                 View::Customer { waiting: state.queue.len(), last: state.last.clone() }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `Ask` / `Told` | customer → control plane of its own region → customer | the customer API |
 //! | `Poll` / `Claimed` | server → own control plane → server | hand me work; one answer for each claim |
+//! | `Extend` / `Extended` | server → own control plane → server | may I call now: is the claim still mine |
 //! | `Report` / `Reported` | server → own control plane → server | what came of a claim, and whether it still counted |
 //! | `Call` / `Reply` | server → *other* region's control plane → server | the remote API; the only messages between regions |
 //! | `Switched` | a control plane → itself | the own half of a peering has been switched on |
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::{
     Account, Block, Bundle, Decided, Decision, Incarnation, Network, OpId, Region, Requested,
-    Sealed, Target, Version, from_bytes, to_bytes,
+    Sealed, Target, Version, digest, from_bytes, to_bytes,
 };
 use super::peering::{Label, Side, Verb};
 
@@ -471,8 +472,11 @@ pub enum Command {
     Discard(RecordId),
     /// Take no calls of customers, or take them again.
     Drain(bool),
-    /// Freeze towards a region as if this one had been restored.
+    /// Begin a new life as if this region had been restored, frozen towards all others, and stay so
+    /// until [`Command::Thaw`]. The region that is named is any other one.
     Freeze(Region),
+    /// Let the freeze end that an operator began, as soon as each peer has said what it knows.
+    Thaw,
 }
 
 /// The order of the variants decides the order of actions, and with it the recorded paths.
@@ -540,6 +544,29 @@ pub enum Msg {
         /// What.
         request: Request,
     },
+    /// Lease this claim to me once more, from now on: I am about to call.
+    Extend {
+        /// Which work.
+        work: Work,
+        /// Under which claim.
+        epoch: ClaimEpoch,
+    },
+    /// Whether the claim is still held, and is for a whole lease more.
+    Extended {
+        /// Which work.
+        work: Work,
+        /// Under which claim.
+        epoch: ClaimEpoch,
+        /// It is.
+        ok: bool,
+    },
+}
+
+impl Token {
+    /// Under what a call's result is kept, and which call the audit log names.
+    pub fn key(self, region: Region, caller: Account) -> u64 {
+        digest(&(region, caller, self))
+    }
 }
 
 impl Status {

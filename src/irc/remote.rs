@@ -92,6 +92,7 @@ impl Desk<'_> {
         if call.incarnation == floor {
             return None;
         }
+        self.state.counts.of(call.from).stale_lives += 1;
         if call.incarnation.n <= floor.n {
             let is_other_life = call.incarnation.n == floor.n;
             if is_other_life && !self.keeps(Safeguards::I_9_INCARNATION_UNIQUE) {
@@ -155,6 +156,7 @@ impl Desk<'_> {
         //= SPEC IRC-23
         let is_fresh = peering.seen.is_none_or(|seen| version > seen);
         if peering.stuck || (!is_fresh && self.keeps(Safeguards::I_17_FRESH_AT_EFFECT)) {
+            self.state.counts.of(from).old_calls += 1;
             return Status::Old(own_bundle(&peering));
         }
         peering.seen = Some(version);
@@ -209,6 +211,9 @@ impl Desk<'_> {
                 theirs.facts.is_dead()
             }
         };
+        if peering.stuck {
+            self.state.counts.of(peering.peer(id)).conflicts += 1;
+        }
         // The writer of these facts knows that it is dead.
         peering.confirmed |= is_known_dead;
         let is_open = self

@@ -128,6 +128,7 @@ impl Desk<'_> {
             self.o.cancel_timer(Timer::Retry(work));
         }
         self.state.waits.clear();
+        self.state.starved.clear();
         self.state.tries.clear();
         self.state.reindex();
         self.state.sweeps.clear();
@@ -263,6 +264,7 @@ impl Desk<'_> {
             return;
         }
         if !is_mine {
+            self.state.counts.of(region).bad_seals += 1;
             peer.lost.refused.insert(id);
             self.state.ledger.peers.insert(region, peer);
             self.dirty = true;
@@ -335,6 +337,8 @@ impl Desk<'_> {
             if !is_mine || joined.is_err() {
                 // Nobody picks a winner silently.
                 known.stuck = true;
+                let count = self.state.counts.of(region);
+                *(if is_mine { &mut count.conflicts } else { &mut count.bad_seals }) += 1;
                 peer.lost.refused.insert(id);
             } else if recovered != Recovered::default() {
                 peer.lost.recovered.insert(id, recovered);
@@ -456,6 +460,9 @@ impl Desk<'_> {
     //= SPEC IRC-30
     pub(super) fn dispose(&mut self, region: Region) {
         let Some(mut peer) = self.state.ledger.peers.get(&region).cloned() else { return };
+        if peer.disposed {
+            return;
+        }
         peer.disposed = true;
         // It comes back, if ever, as a life that is newer than any that it has had.
         let n = peer.floor.map_or(0, |floor| floor.n) + 1;

@@ -95,11 +95,26 @@ bitflags! {
         /// Without it a killed server keeps its work for ever:
         /// <https://github.com/riverqueue/river/issues/1258>.
         const I_19_LEASES_EXPIRE = 1 << 19;
+        /// A server has a claim extended just before it calls, and stops when it is not its own any more.
+        ///
+        /// Without it every slow call, and every call of a server that stood still, is done twice:
+        /// <https://gitlab.com/gitlab-org/ops/artifact-registry/-/merge_requests/2169>.
+        const I_20_EXTEND_BEFORE_CALL = 1 << 20;
         /// The work record is in the transaction of the fact that it carries.
         ///
         /// Without it a crash between the two leaves a request that nobody ever sends:
         /// <https://event-driven.io/en/ordering_in_postgres_outbox/>.
         const I_21_ONE_TRANSACTION = 1 << 21;
+        /// A poll reads the set of unfinished records, and no place in their order.
+        ///
+        /// Without it a record that is written late, or has to be tried again, is skipped for ever:
+        /// <https://blog.sequinstream.com/postgres-sequences-can-commit-out-of-order>.
+        const I_22_NO_CURSOR = 1 << 22;
+        /// Retries towards a remote have a budget, and its breaker opens when too many calls fail.
+        ///
+        /// Without it what one outage has piled up is sent again and again, and the load stays high when
+        /// the outage is over: <https://www.usenix.org/conference/osdi22/presentation/huang-lexiang>.
+        const I_25_BUDGET_AND_BREAKER = 1 << 25;
         /// A region asserts its own facts only.
         ///
         /// Without it a region that lies says that the other has accepted.

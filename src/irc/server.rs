@@ -5,9 +5,11 @@
 //! does not. Any number of servers share a log; each may be killed at any moment. What an operation is
 //! about it does not know: it polls for the kinds that it was built for, and carries bytes.
 //!
-//! A call has a deadline that is below half of the claim's lease. So no claim has to be extended: when
-//! a server hears nothing it reports that while the claim is still its own, and what comes later
-//! finds another epoch.
+//! Between a claim and its call any time may pass: the server stands still, or has much to do. So it has
+//! the claim extended just before it calls, and calls only if the control plane says that the claim is
+//! still its own (I-20). Both waits, for that and for the other region, have a deadline below half of the
+//! lease, counted from when the question is sent. So a call is over while its claim still holds: when a
+//! server hears nothing it reports that in time, and what comes later finds another epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +17,8 @@ use std::time::Duration;
 use stateright::actor::Id;
 
 use super::facts::Region;
-use super::msg::{ClaimEpoch, Command, Kind, Msg, Outcome, Work};
+use super::msg::{Call, ClaimEpoch, Command, Kind, Msg, Outcome, Work};
+use super::safeguards::Safeguards;
 use super::{Out, Timer};
 use crate::lease::record::NodeId;
 
@@ -34,13 +37,24 @@ pub struct IrcServer {
     pub poll: Duration,
     /// How long it waits for an answer: below half of the lease of a claim.
     pub deadline: Duration,
+    /// The rules that it keeps.
+    pub safeguards: Safeguards,
+}
+
+/// A claim that a server works on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Job {
+    /// Its epoch.
+    pub epoch: ClaimEpoch,
+    /// The call that goes out when the claim is extended; none once it has gone out.
+    pub unsent: Option<(Region, Box<Call>)>,
 }
 
 /// What a server is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerState {
     /// The claims that it works on.
-    pub working: BTreeMap<Work, ClaimEpoch>,
+    pub working: BTreeMap<Work, Job>,
     /// It takes no more work.
     pub drained: bool,
     /// How many reports have counted in this life.
@@ -60,20 +74,40 @@ impl IrcServer {
         match msg {
             Msg::Claimed(claim) if from_control => {
                 let (work, epoch) = claim.call.tag;
-                let remote = self.remotes.get(&claim.remote).filter(|_| !state.drained);
-                let Some(&remote) = remote else {
+                if state.drained || !self.remotes.contains_key(&claim.remote) {
                     let outcome = Box::new(Outcome::Released);
                     o.send(src, Msg::Report { work, epoch, outcome });
                     return;
-                };
-                state.working.insert(work, epoch);
-                o.set_timer(Timer::Call(work), self.deadline..self.deadline);
-                o.send(remote.into(), Msg::Call(Box::new(claim.call)));
+                }
+                let unsent = Some((claim.remote, Box::new(claim.call)));
+                state.working.insert(work, Job { epoch, unsent });
+                if self.safeguards.contains(Safeguards::I_20_EXTEND_BEFORE_CALL) {
+                    o.set_timer(Timer::Call(work), self.deadline..self.deadline);
+                    o.send(src, Msg::Extend { work, epoch });
+                } else {
+                    self.call(state, work, o);
+                }
+            }
+            Msg::Extended { work, epoch, ok } if from_control => {
+                let job = state.working.get(&work).filter(|job| job.epoch == epoch);
+                // An answer to a claim that was given up.
+                if job.is_none_or(|job| job.unsent.is_none()) {
+                    return;
+                }
+                if ok {
+                    self.call(state, work, o);
+                } else {
+                    // It is another's by now.
+                    state.working.remove(&work);
+                    o.cancel_timer(Timer::Call(work));
+                    self.poll(state, o);
+                }
             }
             Msg::Reply(reply) if self.remotes.values().any(|&remote| src == Id::from(remote)) => {
                 let (work, epoch) = reply.tag;
                 // An answer to a claim that was given up, or to another region's call.
-                if state.working.get(&work) != Some(&epoch) {
+                let job = state.working.get(&work).filter(|job| job.epoch == epoch);
+                if job.is_none_or(|job| job.unsent.is_some()) {
                     return;
                 }
                 self.report(state, work, Outcome::Answered(*reply), o);
@@ -83,8 +117,15 @@ impl IrcServer {
                 state.done += u64::from(ok);
                 self.poll(state, o);
             }
-            // What it works on it ends; whoever stops it waits for that.
-            Msg::Operate(Command::Drain(drained)) if src == me => state.drained = drained,
+            // What it has called about it ends; whoever stops it waits for that. The rest it gives back.
+            Msg::Operate(Command::Drain(drained)) if src == me => {
+                state.drained = drained;
+                let is_unsent = |(&work, job): (&Work, &Job)| job.unsent.is_some().then_some(work);
+                let unsent: Vec<Work> = state.working.iter().filter_map(is_unsent).collect();
+                for work in unsent.into_iter().filter(|_| drained) {
+                    self.report(state, work, Outcome::Released, o);
+                }
+            }
             _ => {}
         }
     }
@@ -95,7 +136,12 @@ impl IrcServer {
                 o.set_timer(Timer::Poll, self.poll / 2..self.poll);
                 self.poll(state, o);
             }
-            Timer::Call(work) => self.report(state, work, Outcome::TimedOut, o),
+            Timer::Call(work) => {
+                // Nobody was called if the control plane itself has not answered.
+                let is_unsent = state.working.get(&work).is_some_and(|job| job.unsent.is_some());
+                let outcome = if is_unsent { Outcome::Released } else { Outcome::TimedOut };
+                self.report(state, work, outcome, o);
+            }
             _ => {}
         }
     }
@@ -109,8 +155,17 @@ impl IrcServer {
         }
     }
 
+    /// Says a claim's call to the other region.
+    fn call(&self, state: &mut ServerState, work: Work, o: &mut Out) {
+        let Some(job) = state.working.get_mut(&work) else { return };
+        let Some((region, call)) = job.unsent.take() else { return };
+        let Some(&remote) = self.remotes.get(&region) else { return };
+        o.set_timer(Timer::Call(work), self.deadline..self.deadline);
+        o.send(remote.into(), Msg::Call(call));
+    }
+
     fn report(&self, state: &mut ServerState, work: Work, outcome: Outcome, o: &mut Out) {
-        let Some(epoch) = state.working.remove(&work) else { return };
+        let Some(Job { epoch, .. }) = state.working.remove(&work) else { return };
         o.cancel_timer(Timer::Call(work));
         let outcome = Box::new(outcome);
         o.send(self.control.into(), Msg::Report { work, epoch, outcome });

@@ -17,7 +17,7 @@ use super::Guard;
 use super::clock::{BootClock, BootInstant};
 use super::counts::Counts;
 use super::runtime;
-use super::storage::StorageError;
+use super::storage::{Reader, StorageError};
 use crate::durable::Durable;
 use crate::lease::record::NodeId;
 use crate::step::Machine;
@@ -398,6 +398,7 @@ pub struct Handle<A: Runnable> {
     me: NodeId,
     address: SocketAddr,
     incarnation: u32,
+    reader: Option<Reader>,
 }
 
 /// Where the loop publishes what one actor lets the outside know.
@@ -416,6 +417,7 @@ impl<V> Clone for Publisher<V> {
 pub(super) struct Opened {
     pub(super) address: SocketAddr,
     pub(super) incarnation: u32,
+    pub(super) reader: Option<Reader>,
 }
 
 /// The way to start nodes.
@@ -459,10 +461,10 @@ impl Node {
                 }
             })
             .map_err(|error| StartError::System(error.to_string()))?;
-        let Opened { address, incarnation } = opened
+        let Opened { address, incarnation, reader } = opened
             .recv()
             .map_err(|_| StartError::System("the node's thread has ended".to_owned()))??;
-        Ok(Handle { shared, told, views, guards, me, address, incarnation })
+        Ok(Handle { shared, told, views, guards, me, address, incarnation, reader })
     }
 }
 
@@ -470,6 +472,11 @@ impl<A: Runnable> Handle<A> {
     /// The node's id.
     pub fn me(&self) -> NodeId {
         self.me
+    }
+
+    /// Reads what the node has made durable; none if it has no storage.
+    pub fn reader(&self) -> Option<&Reader> {
+        self.reader.as_ref()
     }
 
     /// The address that the node's socket has.
@@ -559,6 +566,11 @@ impl<A: Runnable> Handle<A> {
     /// Blocks until the node ends, and says how.
     pub fn wait(&self) -> Exit {
         self.shared.wait()
+    }
+
+    /// How the node has ended; none while it runs.
+    pub fn exit(&self) -> Option<Exit> {
+        self.shared.exit.borrow().clone()
     }
 
     /// Waits until the node ends, and says how.

@@ -4,7 +4,10 @@
 //! talk to.
 
 pub mod control;
+pub mod health;
 mod json;
+mod looks;
+mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -176,6 +179,7 @@ fn server(config: &Config, region: &Region) -> IrcServer {
         width: region.carrier.width,
         poll: region.carrier.poll,
         deadline: region.carrier.call,
+        safeguards: Safeguards::ALL,
     }
 }
 

@@ -9,14 +9,18 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::storage::{Row, StorageError, Store};
+use super::storage::{Reader, Row, StorageError, Store};
 use crate::irc::Storage;
+use crate::irc::audit::Entry;
+use crate::irc::durable;
 use crate::irc::facts::Incarnation;
 use crate::irc::ledger::Ledger;
 use crate::lease::record::NodeId;
 
 /// The index under which a control plane's storage lies in its node's file.
 const INDEX: u16 = 0;
+/// How many entries of an audit log one transaction writes.
+const ENTRIES_PER_COMMIT: usize = 10_000;
 
 /// What was put back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,16 +74,48 @@ pub fn read(cluster: &str, node: NodeId, file: &Path) -> Result<Option<Ledger>, 
     Ok(ledger.map(|Storage::Control(ledger)| ledger))
 }
 
-/// Writes a ledger into a new storage file of this node, durably: `target` must not exist.
+/// Reads the whole audit log in a storage file of this node, the oldest entry first. A ledger that was
+/// read has only the last of them.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_audit(
+    cluster: &str,
+    node: NodeId,
+    file: &Path,
+) -> Result<Vec<(u64, Entry)>, RestoreError> {
+    if !file.exists() {
+        let (path, reason) = (file.to_owned(), "it is not there".to_owned());
+        return Err(StorageError::Io { path, reason }.into());
+    }
+    audit_in(&Store::open(file, cluster, node)?.reader(), file)
+}
+
+/// Reads the whole audit log of a control plane that runs.
+///
+/// # Errors
+///
+/// [`RestoreError::Storage`] if the storage is closed by now, or damaged.
+pub fn audit_in(reader: &Reader, file: &Path) -> Result<Vec<(u64, Entry)>, RestoreError> {
+    let rows = reader.rows(INDEX)?;
+    durable::read_audit(&mut rows.into_iter())
+        .map_err(|reason| StorageError::Corrupt { path: file.to_owned(), reason }.into())
+}
+
+/// Writes a ledger and the audit log before it into a new storage file of this node, durably: `target`
+/// must not exist. Of `audit` the entries count that are older than the end of the ledger's own.
 ///
 /// # Errors
 ///
 /// [`RestoreError`]; there is no file of that name then, or one that is not whole and has no ledger.
+//= SPEC REGION-9
 pub fn write(
     cluster: &str,
     node: NodeId,
     target: &Path,
     ledger: Ledger,
+    audit: &[(u64, Entry)],
 ) -> Result<(), RestoreError> {
     if target.exists() {
         return Err(RestoreError::Exists(target.display().to_string()));
@@ -88,6 +124,16 @@ pub fn write(
     let (mut committer, progress) = store
         .into_committer()
         .map_err(|error| StorageError::Io { path: target.to_owned(), reason: error.to_string() })?;
+    let first = ledger.audit.iter().next().map_or(ledger.head.audited.0, |(&number, _)| number);
+    let older: Vec<_> = audit.iter().filter(|(number, _)| *number < first).collect();
+    for some in older.chunks(ENTRIES_PER_COMMIT) {
+        let row = |&&(number, ref entry): &&(u64, Entry)| {
+            let (key, value) = durable::audit_row(number, entry);
+            Row { key, value: Some(value) }
+        };
+        committer.save(INDEX, some.iter().map(row).collect());
+    }
+    // The ledger last: without it the file is known not to be whole.
     committer.save(INDEX, Row::difference(None, &Storage::Control(ledger)));
     committer.finish();
     match progress.borrow().failed.clone() {
@@ -169,7 +215,7 @@ pub fn put_back(
         None => None,
     };
     let (ledger, restored) = plan(cluster, node, backup, current, (above, tag))?;
-    write(cluster, node, target, ledger)?;
+    write(cluster, node, target, ledger, &read_audit(cluster, node, backup)?)?;
     Ok(restored)
 }
 
@@ -206,6 +252,8 @@ pub fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::irc::audit::{self, Cause, KEPT};
+    use crate::irc::msg::Command;
 
     fn ledger(lives: &[(u64, u64)], life: u64) -> Ledger {
         let mut ledger = Ledger::default();
@@ -213,6 +261,45 @@ mod tests {
         let n = lives.last().map_or(0, |&(n, _)| n);
         ledger.head.incarnation = Incarnation { n, life };
         ledger
+    }
+
+    //= SPEC REGION-9 test
+    #[test]
+    fn a_backup_holds_the_whole_audit_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&[(1, 5)], 1);
+        let mut all = Vec::new();
+        let end = KEPT + 300;
+        for number in 0..end {
+            let entry = Entry {
+                at: number,
+                incarnation: ledger.head.incarnation,
+                id: None,
+                from: None,
+                to: None,
+                cause: Cause::Operator(Command::Drain(number % 2 == 0)),
+                before: ledger.head.audited.1,
+            };
+            ledger.head.audited = (number + 1, entry.link());
+            if number >= end - KEPT {
+                ledger.audit.insert(number, entry);
+            }
+            all.push((number, entry));
+        }
+        let file = |name: &str| directory.path().join(name);
+        let whole = |name: &str| read_audit("c", NodeId(0), &file(name)).unwrap();
+        write("c", NodeId(0), &file("backup"), ledger.clone(), &all).unwrap();
+        assert_eq!(whole("backup"), all, "memory has let go of the first ones, the backup has not");
+        // Put back, the chain goes on from the backup.
+        let (backup, target) = (file("backup"), file("target"));
+        put_back("c", NodeId(0), &backup, None, &target, (0, 7)).unwrap();
+        let restored = read("c", NodeId(0), &target).unwrap().unwrap();
+        let entries = whole("target");
+        assert_eq!(entries[..all.len()], all[..]);
+        assert_eq!(entries.len(), all.len() + 1);
+        assert_eq!(entries[all.len()].1.cause, Cause::Restored);
+        let chain = entries.iter().map(|(number, entry)| (*number, entry));
+        assert_eq!(audit::verify(chain, restored.head.audited), Ok(()));
     }
 
     //= SPEC REGION-6 test

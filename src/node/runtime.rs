@@ -236,6 +236,7 @@ fn open<'a, A: Runnable>(
         }
     }
     let mut saved = Vec::new();
+    let mut reader = None;
     let (incarnation, saving) = match storage {
         Some(path) => {
             let mut store = Store::open(&path, &cluster, me)?;
@@ -243,6 +244,7 @@ fn open<'a, A: Runnable>(
                 saved.push(store.restore::<A::Storage>(*lease)?);
             }
             let incarnation = store.begin_boot()?;
+            reader = Some(store.reader());
             let (committer, progress) = store.into_committer().map_err(system)?;
             (incarnation, Some(Saving { committer, progress, durable: 0 }))
         }
@@ -298,7 +300,7 @@ fn open<'a, A: Runnable>(
         warnings: Warnings::default(),
         recorder: recorder.map(|recorder| recorder(incarnation)).transpose()?,
     };
-    Ok((node, Opened { address, incarnation }))
+    Ok((node, Opened { address, incarnation, reader }))
 }
 
 /// The node that a send goes to, if it is another one that the address book has.

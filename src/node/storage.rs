@@ -18,8 +18,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase,
@@ -157,19 +158,37 @@ impl Row {
     }
 }
 
-/// A row as it is in the file.
-#[derive(Debug)]
-struct StoredRow {
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
 /// An open storage file, before its saves go to their thread.
 #[derive(Debug)]
 pub struct Store {
-    db: Database,
+    db: Arc<Database>,
     path: PathBuf,
     boots: u32,
+}
+
+/// Reads what is durable while a [`Committer`] has the file. It does not keep the file open.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    db: Weak<Database>,
+    path: PathBuf,
+}
+
+impl Reader {
+    /// The rows of one actor's storage, each with its own key, in the order of the keys: all as of one
+    /// moment.
+    ///
+    /// It blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Io`] if the file is closed already, [`StorageError::Corrupt`] if a row is damaged.
+    pub fn rows(&self, lease: u16) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+        let Some(db) = self.db.upgrade() else {
+            let (path, reason) = (self.path.clone(), "the node has ended".to_owned());
+            return Err(StorageError::Io { path, reason });
+        };
+        rows(&db, &self.path, lease)
+    }
 }
 
 impl Store {
@@ -209,7 +228,7 @@ impl Store {
         let txn = db.begin_read().map_err(|error| corrupt(path, &error))?;
         let boots = read_meta(&txn, path, cluster, node)?;
         drop(txn);
-        Ok(Self { db, path: path.to_owned(), boots })
+        Ok(Self { db: Arc::new(db), path: path.to_owned(), boots })
     }
 
     /// How often the node has started with this file.
@@ -247,43 +266,15 @@ impl Store {
     /// [`StorageError::Corrupt`] if a row's checksum is wrong, or if the rows are not ones that
     /// this kind of storage writes.
     pub fn restore<S: Durable>(&self, lease: u16) -> Result<Option<S>, StorageError> {
-        let rows = self.rows(lease)?;
-        S::restore(&mut rows.into_iter().map(|row| (row.key, row.value)))
-            .map_err(|reason| self.corrupt_row(format!("the rows of lease {lease}: {reason}")))
+        let rows = rows(&self.db, &self.path, lease)?;
+        S::restore(&mut rows.into_iter()).map_err(|reason| {
+            corrupt_row(&self.path, format!("the rows of lease {lease}: {reason}"))
+        })
     }
 
-    /// The rows of one lease in the order of their keys, checked.
-    fn rows(&self, lease: u16) -> Result<Vec<StoredRow>, StorageError> {
-        let read = || -> Result<Vec<StoredRow>, redb::Error> {
-            let txn = self.db.begin_read()?;
-            let table = match txn.open_table(ROWS) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                table => table?,
-            };
-            let first = row_key(lease, KIND_ACTOR, &[]);
-            let end = row_key(lease, KIND_ACTOR + 1, &[]);
-            let mut rows = Vec::new();
-            for row in table.range(first.as_slice()..end.as_slice())? {
-                let (key, value) = row?;
-                rows.push(StoredRow { key: key.value().to_vec(), value: value.value().to_vec() });
-            }
-            Ok(rows)
-        };
-        let rows = read().map_err(|error| corrupt(&self.path, &error))?;
-        let mut checked = Vec::with_capacity(rows.len());
-        for StoredRow { key, value } in rows {
-            let Some(value) = unseal(&key, &value) else {
-                let reason = format!("a row of lease {lease} has a wrong checksum");
-                return Err(self.corrupt_row(reason));
-            };
-            let key = key[row_key(0, 0, &[]).len()..].to_vec();
-            checked.push(StoredRow { key, value: value.to_vec() });
-        }
-        Ok(checked)
-    }
-
-    fn corrupt_row(&self, reason: String) -> StorageError {
-        StorageError::Corrupt { path: self.path.clone(), reason }
+    /// Reads the file for as long as it is open, also when its saves go to their thread.
+    pub fn reader(&self) -> Reader {
+        Reader { db: Arc::downgrade(&self.db), path: self.path.clone() }
     }
 
     /// Hands the file to a thread that makes saves durable, and says how far.
@@ -403,7 +394,11 @@ fn commit_until_end(store: Store, shared: &Shared, progress: &watch::Sender<Prog
         drop(queue);
         let Some(last) = batch.last() else { break };
         let durable = last.number;
-        match commit(&store.db, &batch) {
+        let begun = Instant::now();
+        let committed = commit(&store.db, &batch);
+        metrics::histogram!("storage_commit_seconds").record(begun.elapsed().as_secs_f64());
+        metrics::histogram!("storage_commit_saves").record(batch.len() as f64);
+        match committed {
             Ok(()) => progress.send_modify(|progress| {
                 progress.durable = durable;
                 progress.commits += 1;
@@ -417,10 +412,42 @@ fn commit_until_end(store: Store, shared: &Shared, progress: &watch::Sender<Prog
         }
         batch.clear();
     }
-    if let Err(error) = store.db.close() {
+    // Whoever is reading closes it instead.
+    if let Some(Err(error)) = Arc::into_inner(store.db).map(Database::close) {
         // All that was promised is durable already; redb will repair the rest when it opens.
         tracing::debug!(path = %store.path.display(), %error, "the storage did not close cleanly");
     }
+}
+
+/// The rows of one lease in the order of their keys, checked.
+fn rows(db: &Database, path: &Path, lease: u16) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+    let read = || -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+        let txn = db.begin_read()?;
+        let table = match txn.open_table(ROWS) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            table => table?,
+        };
+        let first = row_key(lease, KIND_ACTOR, &[]);
+        let end = row_key(lease, KIND_ACTOR + 1, &[]);
+        let mut rows = Vec::new();
+        for row in table.range(first.as_slice()..end.as_slice())? {
+            let (key, value) = row?;
+            rows.push((key.value().to_vec(), value.value().to_vec()));
+        }
+        Ok(rows)
+    };
+    let mut checked = Vec::new();
+    for (key, value) in read().map_err(|error| corrupt(path, &error))? {
+        let Some(value) = unseal(&key, &value) else {
+            return Err(corrupt_row(path, format!("a row of lease {lease} has a wrong checksum")));
+        };
+        checked.push((key[row_key(0, 0, &[]).len()..].to_vec(), value.to_vec()));
+    }
+    Ok(checked)
+}
+
+fn corrupt_row(path: &Path, reason: String) -> StorageError {
+    StorageError::Corrupt { path: path.to_owned(), reason }
 }
 
 /// Makes a batch of saves durable, all or none.

@@ -211,7 +211,9 @@ impl Message for irc::msg::Msg {
                         Outcome::TimedOut | Outcome::Released => true,
                     }
             }
-            Self::Reported { work, epoch, .. } => is_tag((*work, *epoch)),
+            Self::Reported { work, epoch, .. }
+            | Self::Extend { work, epoch }
+            | Self::Extended { work, epoch, .. } => is_tag((*work, *epoch)),
             Self::Call(call) => is_call(call),
             Self::Reply(reply) => is_reply(reply),
             Self::Switched(id) => is_op(*id),

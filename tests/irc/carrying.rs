@@ -68,7 +68,7 @@ fn a_vain_try_waits_longer_each_time() {
     net.create(0, 1, 1);
     let work = Work::Record(RecordId { n: 1, seq: 0 });
     let [floor, cap, _] = Policy::default().retry;
-    for _ in 0..12 {
+    for _ in 0..9 {
         net.deliver(2, 0, Msg::Poll { kinds: vec![Kind::PEERING], max: 1 });
         let held = net.control(0).claims[&work];
         let outcome = Box::new(Outcome::TimedOut);
@@ -79,7 +79,99 @@ fn a_vain_try_waits_longer_each_time() {
         assert!(net.control(0).claims.is_empty(), "it waits");
         net.fire(0, Timer::Retry(work));
     }
-    assert_eq!(net.control(0).refused[&Region(1)], 5, "one probe at a time is left");
+}
+
+/// Whether a server calls whose claim was lost before it came to call: it stood still meanwhile.
+fn calls_for_a_lost_claim(safeguards: Safeguards) -> bool {
+    let mut net = Net::new(2);
+    let server = net.server(0);
+    let Party::Server(actor) = &mut net.parties[server] else { panic!("a server") };
+    actor.safeguards = safeguards;
+    net.create(0, 1, 1);
+    let poll = || Msg::Poll { kinds: vec![Kind::PEERING], max: 1 };
+    net.queue.clear();
+    net.deliver(server, 0, poll());
+    let Some((.., Msg::Claimed(late))) = net.queue.pop_back() else { panic!("a claim") };
+    let (work, epoch) = late.call.tag;
+    net.fire(0, Timer::Lease(work));
+    net.deliver(server, 0, poll());
+    let Some((.., Msg::Claimed(other))) = net.queue.pop_back() else { panic!("a claim") };
+    assert_ne!(other.call.tag.1, epoch);
+    net.deliver(0, server, Msg::Claimed(late));
+    let mut called = false;
+    while let Some((src, dst, msg)) = net.queue.pop_front() {
+        called |= matches!(&msg, Msg::Call(call) if call.tag.1 == epoch);
+        net.deliver(src, dst, msg);
+    }
+    called
+}
+
+//= SPEC IRC-35 test
+#[test]
+fn a_server_that_stood_still_does_not_call_for_a_claim_that_is_lost() {
+    assert!(!calls_for_a_lost_claim(Safeguards::ALL));
+    assert!(calls_for_a_lost_claim(Safeguards::except(Safeguards::I_20_EXTEND_BEFORE_CALL)));
+}
+
+/// Region 0 with three claims out, whose server has not yet asked whether it may call.
+fn three_claims(net: &mut Net) -> Vec<(Work, ClaimEpoch)> {
+    for network in 1..=3 {
+        net.create(0, 1, network);
+    }
+    net.queue.clear();
+    let server = net.server(0);
+    net.deliver(server, 0, Msg::Poll { kinds: vec![Kind::PEERING], max: 3 });
+    let tags = net.queue.drain(..).map(|(.., msg)| match msg {
+        Msg::Claimed(claim) => claim.call.tag,
+        other => panic!("{other:?}"),
+    });
+    tags.collect()
+}
+
+//= SPEC IRC-35 test
+#[test]
+fn a_claim_is_extended_while_it_is_held_and_taken_back_when_a_breaker_opens() {
+    let mut net = Net::with(2, &|control| control.policy.pacing.failures = 1);
+    let server = net.server(0);
+    let claims = three_claims(&mut net);
+    let extend = |net: &mut Net, (work, epoch)| {
+        net.deliver(server, 0, Msg::Extend { work, epoch });
+        match net.queue.pop_back() {
+            Some((.., Msg::Extended { ok, .. })) => ok,
+            other => panic!("{other:?}"),
+        }
+    };
+    let lease = (0, Timer::Lease(claims[0].0));
+    net.timers.remove(&lease);
+    assert!(extend(&mut net, claims[0]));
+    assert!(net.timers.contains_key(&lease), "it is leased once more");
+    let (work, epoch) = claims[0];
+    assert!(!extend(&mut net, (work, ClaimEpoch { counter: epoch.counter + 9, ..epoch })));
+    // The first call fails, and the breaker opens: one of the two others may still go.
+    let outcome = Box::new(Outcome::TimedOut);
+    net.deliver(server, 0, Msg::Report { work, epoch, outcome });
+    net.queue.clear();
+    assert!(!extend(&mut net, claims[1]));
+    assert!(!net.control(0).claims.contains_key(&claims[1].0), "it was taken back");
+    assert!(extend(&mut net, claims[2]), "that is the one that may be out");
+}
+
+#[test]
+fn a_server_that_is_told_to_end_gives_back_what_it_has_not_called_for() {
+    let mut net = Net::new(2);
+    let server = net.server(0);
+    net.create(0, 1, 1);
+    net.queue.clear();
+    net.deliver(server, 0, Msg::Poll { kinds: vec![Kind::PEERING], max: 1 });
+    let (src, dst, claimed) = net.queue.pop_back().expect("a claim");
+    net.deliver(src, dst, claimed);
+    net.queue.clear();
+    assert_eq!(net.control(0).claims.len(), 1);
+    net.deliver(server, server, Msg::Operate(Command::Drain(true)));
+    let (src, dst, report) = net.queue.pop_back().expect("a report");
+    net.deliver(src, dst, report);
+    assert!(net.control(0).claims.is_empty(), "it is anybody's at once");
+    assert!(net.control(0).waits.is_empty());
 }
 
 //= SPEC IRC-15 test

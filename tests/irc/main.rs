@@ -2,6 +2,8 @@
 
 mod carrying;
 mod net;
+mod operators;
+mod pace;
 mod peering;
 mod refusals;
 mod remote;

@@ -88,6 +88,7 @@ impl Net {
                 width: 4,
                 poll: Duration::from_secs(1),
                 deadline: Duration::from_secs(10),
+                safeguards: Safeguards::ALL,
             })
         });
         let parties: Vec<Party> = controls.chain(servers).collect();
@@ -173,7 +174,7 @@ impl Net {
                 }
                 // What waits has waited.
                 let waiting: Vec<Timer> =
-                    self.armed(region, |timer| matches!(timer, Timer::Retry(_)));
+                    self.armed(region, |timer| matches!(timer, Timer::Retry(_) | Timer::Probe(_)));
                 for timer in waiting {
                     self.fire(region, timer);
                 }

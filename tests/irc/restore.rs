@@ -214,6 +214,7 @@ fn a_disposed_region_has_no_effect() {
     // Readmitted, it comes as a newer life.
     net.deliver(1, 1, Msg::Operate(Command::Readmit(Region(0))));
     net.deliver(0, 0, Msg::Operate(Command::Freeze(Region(1))));
+    net.deliver(0, 0, Msg::Operate(Command::Thaw));
     for _ in 0..5 {
         net.settle();
     }

@@ -1,7 +1,7 @@
 //! Regions of separate processes: a control plane and some IRC servers each, with files of their own.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tenure::config::Config;
+use tenure::irc::audit::Entry;
+use tenure::irc::facts::SealKey;
 use tenure::irc::ledger::Ledger;
 use tenure::node::restore;
 
@@ -52,6 +54,7 @@ struct Member {
     name: String,
     address: SocketAddr,
     control: SocketAddr,
+    http: SocketAddr,
     file: PathBuf,
     child: Mutex<Option<Child>>,
 }
@@ -89,8 +92,9 @@ impl World {
                     server => format!("r{region}-{server}"),
                 };
                 let file = directory.path().join(format!("{name}.toml"));
-                let (address, control) = (address(), address());
-                members.push(Member { name, address, control, file, child: Mutex::default() });
+                let (address, control, http) = (address(), address(), address());
+                let child = Mutex::default();
+                members.push(Member { name, address, control, http, file, child });
             }
         }
         let per_region = plan.servers + 1;
@@ -165,6 +169,11 @@ impl World {
         region * self.per_region()
     }
 
+    /// The region whose control plane a member is.
+    pub fn region_of(&self, member: usize) -> Option<usize> {
+        member.is_multiple_of(self.per_region()).then(|| member / self.per_region())
+    }
+
     pub fn members(&self) -> usize {
         self.members.len()
     }
@@ -180,13 +189,14 @@ impl World {
 
     /// Starts a member's process and waits until it says that it is ready.
     pub fn launch(&self, member: usize) {
-        let Member { name, file, child, .. } = &self.members[member];
+        let Member { name, file, child, http, .. } = &self.members[member];
         let (out, log) = (self.path(&format!("{name}.out")), self.path(&format!("{name}.log")));
         for _ in 0..STARTS_MAX {
             let stderr = File::options().create(true).append(true).open(&log).unwrap();
             let process = Command::new(env!("CARGO_BIN_EXE_tenure"))
                 .args(["node", "--id", name, "--config"])
                 .arg(file)
+                .args(["--http", &http.to_string()])
                 .env("RUST_LOG", "warn")
                 .stdin(Stdio::null())
                 .stdout(File::create(&out).unwrap())
@@ -238,6 +248,19 @@ impl World {
         self.connect(region)?.ask(question)
     }
 
+    /// Asks a member over HTTP: the status and the body.
+    pub fn get(&self, member: usize, path: &str) -> io::Result<(u16, String)> {
+        let http = self.members[member].http;
+        let mut stream = TcpStream::connect_timeout(&http, Duration::from_millis(500))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        status.zip(body).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
     pub fn connect(&self, region: usize) -> io::Result<Connection> {
         Connection::to(self.members[self.control_plane(region)].control)
     }
@@ -247,6 +270,21 @@ impl World {
         let config = Config::load(self.file(self.control_plane(region))).unwrap();
         let node = config.node(&format!("r{region}")).unwrap();
         restore::read(&config.cluster, node.id, &node.storage).unwrap().expect("it has a ledger")
+    }
+
+    /// The whole audit log on a region's disk. Its control plane must not be running.
+    pub fn audit(&self, region: usize) -> Vec<(u64, Entry)> {
+        let config = Config::load(self.file(self.control_plane(region))).unwrap();
+        let node = config.node(&format!("r{region}")).unwrap();
+        restore::read_audit(&config.cluster, node.id, &node.storage).unwrap()
+    }
+
+    /// What a region seals its facts with.
+    pub fn seal_key(&self, region: usize) -> SealKey {
+        let text = fs::read_to_string(self.path(&format!("r{region}.seal"))).unwrap();
+        let half = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let text = text.trim();
+        SealKey([half(&text[..16]), half(&text[16..])])
     }
 
     /// Runs the program with this region's cluster file; its exit code and what it said.

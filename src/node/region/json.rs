@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::irc::audit::{Cause, Entry};
 use crate::irc::facts::{Block, Decided, Decision, OpId, Options, Region, Requested, Version};
 use crate::irc::ledger::Link;
-use crate::irc::msg::{Answer, CallError, RecordId, Shown, Wait};
+use crate::irc::msg::{Answer, CallError, Command, RecordId, Shown, Wait};
 
 /// An id as people write it: `east-1-0` is the first operation that east began in its first life.
 pub fn id_text(config: &Config, id: OpId) -> String {
@@ -204,7 +204,7 @@ pub(super) fn audited(config: &Config, number: u64, entry: &Entry) -> Value {
         Cause::Region { from, incarnation } => {
             json!({ "by": "region", "region": config.region_name(*from), "incarnation": incarnation.n })
         }
-        Cause::Operator(command) => json!({ "by": "operator", "command": word(command) }),
+        Cause::Operator(command) => operator(config, command),
         other => json!({ "by": word(other) }),
     };
     let hash: String = entry.link().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -212,12 +212,28 @@ pub(super) fn audited(config: &Config, number: u64, entry: &Entry) -> Value {
         "number": number,
         "at_ticks": entry.at,
         "incarnation": entry.incarnation.n,
-        "id": id_text(config, entry.id),
+        "id": entry.id.map(|id| id_text(config, id)),
         "from": entry.from,
         "to": entry.to,
         "cause": by,
         "hash": hash,
     })
+}
+
+/// A command as the cause of something.
+fn operator(config: &Config, command: &Command) -> Value {
+    let mut by = json!({ "by": "operator", "command": word(command) });
+    match command {
+        Command::Dispose(region) | Command::Readmit(region) => {
+            by["region"] = config.region_name(*region).into();
+        }
+        Command::Redrive(record) | Command::Discard(record) => {
+            by["record"] = record_text(*record).into();
+        }
+        Command::Drain(drained) => by["drained"] = (*drained).into(),
+        Command::Freeze(_) | Command::Thaw => {}
+    }
+    by
 }
 
 /// How a region stands to another, in a word.

@@ -235,6 +235,6 @@ fn a_bit_that_flips_on_the_disk_is_found() {
     }
     assert!(found > 0);
     fs::write(dir.file(), bytes).unwrap();
-    let error = dir.open().and_then(|store| store.rows(0)).unwrap_err();
+    let error = dir.open().and_then(|store| store.reader().rows(0)).unwrap_err();
     assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
 }
