@@ -28,7 +28,7 @@ use super::{Timer, notice};
 use crate::lease::record::NodeId;
 
 /// How often a claim may run out without a report before its record is set aside.
-const LOST_MAX: u8 = 5;
+pub const LOST_MAX: u8 = 5;
 /// How many halvings make one probe of the limit.
 const HALVINGS_MAX: u8 = 5;
 /// How many ids one part of a comparison names, so that it fits a datagram.
@@ -213,11 +213,17 @@ impl Desk<'_> {
         for &work in self.state.claims.keys() {
             *out.entry(self.remote_of(work)).or_default() += 1;
         }
+        if !self.keeps(Safeguards::I_29_UNKNOWN_KINDS_LEFT) {
+            self.give_up_all_but(kinds);
+        }
         let mut ready = Vec::new();
         for (&region, _) in self.state.ledger.peers.iter() {
             let halvings = self.state.refused.get(&region).copied().unwrap_or(0);
             let limit = (self.cp.policy.claims >> halvings).max(1);
-            let room = limit.saturating_sub(out.get(&region).copied().unwrap_or(0));
+            let mut room = limit.saturating_sub(out.get(&region).copied().unwrap_or(0));
+            if !self.keeps(Safeguards::I_27_BULKHEAD) {
+                room = usize::MAX;
+            }
             let mine = self.ready_for(region, kinds, room.min(max.into()));
             ready.extend(mine.into_iter().enumerate().map(|(turn, work)| (turn, region, work)));
         }
@@ -278,7 +284,9 @@ impl Desk<'_> {
         if self.keeps(Safeguards::I_19_LEASES_EXPIRE) {
             // Spread over a part of the lease, so that not all come back at once (I-26).
             let lease = self.cp.policy.lease;
-            self.o.set_timer(Timer::Lease(work), lease..lease + lease / 4);
+            let spread = self.keeps(Safeguards::I_26_SPREAD);
+            let latest = if spread { lease + lease / 4 } else { lease };
+            self.o.set_timer(Timer::Lease(work), lease..latest);
         }
         self.o.send(server.into(), Msg::Claimed(Box::new(claim)));
     }
@@ -325,7 +333,8 @@ impl Desk<'_> {
                 self.state.tries.remove(&work);
             }
             Settled::Retry(least) => self.wait(work, least),
-            Settled::Park => self.park(work),
+            Settled::Park if self.keeps(Safeguards::I_28_DEAD_LETTER) => self.park(work),
+            Settled::Park => self.wait(work, Duration::ZERO),
         }
     }
 
@@ -354,7 +363,11 @@ impl Desk<'_> {
     fn wait(&mut self, work: Work, least: Duration) {
         let tries = self.state.tries.remove(&work).unwrap_or(0);
         let [floor, cap, base] = self.cp.policy.retry;
-        let low = floor.max(least);
+        let low = if self.keeps(Safeguards::I_24_WAIT_HAS_A_FLOOR) {
+            floor.max(least)
+        } else {
+            Duration::ZERO
+        };
         let high = base.saturating_mul(1 << tries.min(16)).min(cap).max(floor) + least;
         self.state.set_wait(work, Some(tries.saturating_add(1).min(16)));
         self.o.set_timer(Timer::Retry(work), low..high.max(low));
@@ -363,6 +376,16 @@ impl Desk<'_> {
     pub(super) fn on_retry(&mut self, work: Work) {
         if let Some(tries) = self.state.set_wait(work, None) {
             self.state.tries.insert(work, tries);
+        }
+    }
+
+    /// Sets aside what a server does not know: the mistake that I-29 prevents.
+    fn give_up_all_but(&mut self, kinds: &[Kind]) {
+        let records = self.state.ledger.records.iter();
+        let unknown: Vec<RecordId> =
+            records.filter(|(_, one)| !kinds.contains(&one.kind)).map(|(&id, _)| id).collect();
+        for id in unknown {
+            self.park(Work::Record(id));
         }
     }
 
@@ -383,7 +406,8 @@ impl Desk<'_> {
             && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
         {
             record.lost = record.lost.saturating_add(1);
-            record.parked |= record.lost >= LOST_MAX;
+            record.parked |=
+                record.lost >= LOST_MAX && self.keeps(Safeguards::I_28_DEAD_LETTER);
             self.state.set_record(id, Some(record));
             self.dirty = true;
         }
@@ -395,6 +419,9 @@ impl Desk<'_> {
     pub(super) fn on_sweep(&mut self, region: Region) {
         let Some(every) = self.cp.policy.sweep else { return };
         self.o.set_timer(Timer::Sweep(region), every..every);
+        if !self.keeps(Safeguards::I_23_CONSTANT_SWEEP) {
+            return;
+        }
         let is_open = |peer: &Peer| peer.link == Link::Open && !peer.disposed;
         if !self.state.ledger.peers.get(&region).is_some_and(is_open) {
             self.state.sweeps.remove(&region);
