@@ -271,6 +271,8 @@ pub struct ControlState {
     pub refused: BTreeMap<Region, u8>,
     /// When each region was last heard, on the own clock.
     pub heard: BTreeMap<Region, u64>,
+    /// The timer of the clock is armed.
+    pub ticking: bool,
     /// What is looked up.
     pub(super) index: Index,
 }
@@ -287,6 +289,7 @@ impl ControlState {
             sweeps: BTreeMap::new(),
             refused: BTreeMap::new(),
             heard: BTreeMap::new(),
+            ticking: false,
             index: Index::default(),
         };
         state.reindex();

@@ -94,6 +94,25 @@ impl Desk<'_> {
         self.dirty = true;
     }
 
+    /// Drops a record that nobody holds any more if a deletion was written meanwhile: that one says all
+    /// that this one says, and must not wait behind it.
+    //= SPEC IRC-34
+    fn is_superseded(&mut self, work: Work) -> bool {
+        let Work::Record(id) = work else { return false };
+        let Some(op) = self.state.ledger.records.get(&id).map(|record| record.id) else {
+            return false;
+        };
+        let deletes = |other: &RecordId| {
+            let record = self.state.ledger.records.get(other);
+            *other > id && record.is_some_and(|record| record.verb == RecordVerb::Delete)
+        };
+        let is_superseded = self.records_of(op).any(|other| deletes(&other));
+        if is_superseded {
+            self.drop_record(id);
+        }
+        is_superseded
+    }
+
     pub(super) fn records_of(&self, id: OpId) -> impl Iterator<Item = RecordId> {
         self.state.index.records(id)
     }
@@ -316,7 +335,10 @@ impl Desk<'_> {
         let remote = self.remote_of(work);
         self.release(work);
         let settled = match outcome {
-            Outcome::Released => return,
+            Outcome::Released => {
+                self.is_superseded(work);
+                return;
+            }
             Outcome::TimedOut => {
                 let halvings = self.state.refused.entry(remote).or_default();
                 *halvings = (*halvings + 1).min(HALVINGS_MAX);
@@ -332,6 +354,7 @@ impl Desk<'_> {
             Settled::Done => {
                 self.state.tries.remove(&work);
             }
+            _ if self.is_superseded(work) => {}
             Settled::Retry(least) => self.wait(work, least),
             Settled::Park if self.keeps(Safeguards::I_28_DEAD_LETTER) => self.park(work),
             Settled::Park => self.wait(work, Duration::ZERO),
@@ -389,6 +412,8 @@ impl Desk<'_> {
         }
     }
 
+    /// Sets work aside until an operator says what becomes of it.
+    //= SPEC IRC-35
     fn park(&mut self, work: Work) {
         if let Work::Record(id) = work
             && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
@@ -402,6 +427,9 @@ impl Desk<'_> {
     /// A server has not reported in time: the work is anybody's again.
     pub(super) fn on_lease_end(&mut self, work: Work) {
         self.state.set_claim(work, None);
+        if self.is_superseded(work) {
+            return;
+        }
         if let Work::Record(id) = work
             && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
         {

@@ -306,7 +306,8 @@ impl TimedObserver {
         };
         let (old, new) = (out(before), out(after));
         let fresh: BTreeSet<Work> = new.difference(&old).copied().collect();
-        if fresh.len() > 1 {
+        let is_reported = old.len() > new.len() && !matches!(action, Action::Fire { .. });
+        if fresh.len() > 1 || is_reported {
             after.ghost.together = fresh;
         }
         if action == Action::Elapse {
@@ -381,6 +382,13 @@ impl Observer<Party> for TimedObserver {
     fn intervene(&self, _: &TimedWorld, state: &mut TimedState, _: usize) {
         state.ghost.dark = false;
         state.ghost.debt = 0;
+    }
+
+    /// Where clocks run, they run to the deadline and one unit on.
+    fn within(&self, state: &TimedState) -> bool {
+        let most = self.scope.numbers.pending + 1;
+        let mut controls = (0..state.nodes.len()).filter_map(|node| control(state, node));
+        !self.scope.clocks || controls.all(|one| one.ledger.head.clock <= most)
     }
 
     fn canonical(&self, _: &TimedWorld, state: &mut TimedState) {

@@ -32,10 +32,8 @@ pub struct Numbers {
     pub sweep: u16,
     /// One unit of a region's clock.
     pub unit: u16,
-    /// How many units a request waits for its decision, and how many a dead one is kept.
+    /// How many units a request waits for its decision.
     pub pending: u64,
-    /// See above.
-    pub remember: u64,
     /// How many claims towards one remote may be out.
     pub claims: usize,
 }
@@ -51,7 +49,6 @@ pub const LEAST: Numbers = Numbers {
     sweep: 4,
     unit: 4,
     pending: 100,
-    remember: 100,
     claims: 1,
 };
 
@@ -60,13 +57,15 @@ pub fn ticks(ticks: u16) -> Duration {
     TICK * u32::from(ticks)
 }
 
+//= SPEC IRC-36
 impl Numbers {
     /// What a control plane is told, sweeping or not.
     pub fn policy(&self, sweeps: bool) -> Policy {
         Policy {
             tick: ticks(self.unit),
             pending: self.pending,
-            remember: self.remember,
+            // Nothing is forgotten here: untimed models have that.
+            remember: u64::MAX,
             tokens: u64::MAX,
             lease: ticks(self.lease),
             retry: [TICK, ticks(self.cap), TICK],
