@@ -156,6 +156,11 @@ pub trait Observer<A: Subject>: Sized {
     /// The history at the beginning.
     fn begin(&self, world: &World<A, Self>) -> Self::Ghost;
 
+    /// What is on a node's disk at the beginning; usually nothing.
+    fn stored(&self, _node: usize) -> Option<A::Storage> {
+        None
+    }
+
     /// Writes the history on after an action, before the state is made canonical.
     fn observe(
         &self,
@@ -630,13 +635,20 @@ where
             },
             ghost: self.observer.begin(self),
         };
+        for (index, node) in state.nodes.iter_mut().enumerate() {
+            node.storage = self.observer.stored(index);
+        }
+        let start = |state: &mut Self::State, node: usize| {
+            let storage = state.nodes[node].storage.clone();
+            self.run(state, node, Input::Start(storage));
+        };
         for &node in &self.settled {
-            self.run(&mut state, node, Input::Start(None));
+            start(&mut state, node);
         }
         self.settle(&mut state);
         for node in 0..self.actors.len() {
             if state.nodes[node].state.is_none() {
-                self.run(&mut state, node, Input::Start(None));
+                start(&mut state, node);
             }
         }
         if self.canonical {

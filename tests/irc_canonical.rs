@@ -5,14 +5,17 @@
 use std::collections::BTreeSet;
 
 use stateright::Model;
-use tenure::models::irc::registry::rows;
-use tenure::models::irc::{IrcState, IrcWorld};
-use tenure::models::world::Observer;
+use tenure::models::irc::registry::{Row, claim_rows, rows};
+use tenure::models::irc::timed;
+use tenure::models::world::{Observer, StateOf, Subject, World};
 
 /// Every state up to this depth.
-fn states(world: &IrcWorld, depth: usize) -> BTreeSet<IrcState> {
+fn states<A: Subject, O: Observer<A>>(
+    world: &World<A, O>,
+    depth: usize,
+) -> BTreeSet<StateOf<A, O>> {
     let mut frontier = world.init_states();
-    let mut seen: BTreeSet<IrcState> = frontier.iter().cloned().collect();
+    let mut seen: BTreeSet<StateOf<A, O>> = frontier.iter().cloned().collect();
     for _ in 1..depth {
         let mut next = Vec::new();
         for state in frontier {
@@ -27,16 +30,26 @@ fn states(world: &IrcWorld, depth: usize) -> BTreeSet<IrcState> {
     seen
 }
 
-fn compare(name: &str, depth: usize) {
-    let row = rows().into_iter().find(|row| row.name == name).expect("a registered model");
+/// The states of the canonical world up to one depth, those of the raw one up to another, and the
+/// canonical forms of these. On each raw state every property is what it is on its form.
+struct Compared<A: Subject, O: Observer<A>> {
+    canonical: BTreeSet<StateOf<A, O>>,
+    made: BTreeSet<StateOf<A, O>>,
+}
+
+fn forms<A: Subject, O: Observer<A>>(
+    row: &Row<World<A, O>>,
+    raw_depth: usize,
+    depth: usize,
+) -> Compared<A, O> {
+    let name = row.name;
     let canonical_world = (row.world)();
     assert!(canonical_world.canonical);
     let mut raw_world = (row.world)();
     raw_world.canonical = false;
-    let raw = states(&raw_world, depth);
+    let raw = states(&raw_world, raw_depth);
     let canonical = states(&canonical_world, depth);
-    assert!(raw.len() > canonical.len(), "{name}: nothing was brought together");
-    let made: BTreeSet<IrcState> = raw
+    let made: BTreeSet<StateOf<A, O>> = raw
         .iter()
         .map(|state| {
             let mut form = state.clone();
@@ -55,34 +68,48 @@ fn compare(name: &str, depth: usize) {
         })
         .collect();
     println!("{name}: {} raw states, {} canonical ones", raw.len(), canonical.len());
-    for (what, left, right) in [
-        ("never made by the canonical world", &made, &canonical),
-        ("in no raw state", &canonical, &made),
-    ] {
-        if let Some(state) = left.difference(right).next() {
-            panic!("{name}: {what}: {}", nearest(state, right));
-        }
+    assert!(raw.len() > made.len(), "{name}: nothing was brought together");
+    Compared { canonical, made }
+}
+
+fn named<W>(rows: Vec<Row<W>>, name: &str) -> Row<W> {
+    rows.into_iter().find(|row| row.name == name).expect("a registered model")
+}
+
+/// Here each step of one world is one of the other.
+fn compare(name: &str, depth: usize) {
+    let Compared { canonical, made } = forms(&named(rows(), name), depth, depth);
+    is_within(name, "never made by the canonical world", &made, &canonical);
+    is_within(name, "in no raw state", &canonical, &made);
+}
+
+fn is_within<S: Ord + std::fmt::Debug>(
+    name: &str,
+    what: &str,
+    some: &BTreeSet<S>,
+    all: &BTreeSet<S>,
+) {
+    if let Some(state) = some.difference(all).next() {
+        panic!("{name}: {what}: {state:#?}");
     }
 }
 
-/// Where a state differs from the one that is most like it.
-fn nearest(state: &IrcState, others: &BTreeSet<IrcState>) -> String {
-    let lines = |state: &IrcState| -> Vec<String> {
-        format!("{state:#?}").lines().map(str::to_owned).collect()
-    };
-    let mine = lines(state);
-    let same = |other: &IrcState| other.nodes == state.nodes && other.ghost == state.ghost;
-    let Some(near) = others.iter().filter(|other| same(other)).min_by_key(|other| {
-        other.network.iter().filter(|flight| !state.network.contains(flight)).count()
-            + state.network.iter().filter(|flight| !other.network.contains(flight)).count()
-    }) else {
-        return format!("no other has these nodes and this history:\n{}", mine.join("\n"));
-    };
-    let only = |one: &IrcState, other: &IrcState| -> Vec<String> {
-        let all = one.network.iter().filter(|flight| !other.network.contains(flight));
-        all.map(|flight| format!("{flight:?}")).collect()
-    };
-    format!("it has {:#?}, the nearest {:#?}", only(state, near), only(near, state))
+/// Here the raw world takes more steps for the same: what waits must have waited, and a poll that is
+/// under way must be gone before another is. So no raw state of that depth may have a form that the
+/// canonical world does not make within it, and each state that that one makes in fewer steps must
+/// be the form of one.
+fn compare_claims(name: &str, depth: usize, fewer: usize) {
+    let row = named(claim_rows(), name);
+    let Compared { canonical, made } = forms(&row, depth, depth);
+    is_within(name, "never made by the canonical world", &made, &canonical);
+    is_within(name, "in no raw state", &states(&(row.world)(), fewer), &made);
+}
+
+fn compare_timed(name: &str, depth: usize) {
+    let row = named(timed::registry::rows(), name);
+    let Compared { canonical, made } = forms(&row, depth, depth);
+    is_within(name, "never made by the canonical world", &made, &canonical);
+    is_within(name, "in no raw state", &canonical, &made);
 }
 
 #[test]
@@ -119,4 +146,21 @@ fn one_side_is_restored_twice() {
 #[test]
 fn both_sides_are_restored() {
     compare("irc-restore-both", 8);
+}
+
+#[test]
+fn claims() {
+    compare_claims("irc-claims-two", 7, 6);
+    compare_claims("irc-claims-records", 8, 7);
+}
+
+#[test]
+fn claims_and_crashes() {
+    compare_claims("irc-claims-crash", 7, 6);
+}
+
+#[test]
+fn time() {
+    compare_timed("irc-timed-vain", 14);
+    compare_timed("irc-timed-frozen", 8);
 }

@@ -1,8 +1,10 @@
 //! The registry of operations between regions: what must hold holds in exactly the registered states,
 //! and without any one rule the registered property fails.
 
-use tenure::models::engine::Limits;
+use tenure::irc::safeguards::Safeguards;
+use tenure::models::engine::{End, Limits, explore};
 use tenure::models::irc::registry::{mutants, safe};
+use tenure::models::irc::timed::registry::without;
 use tenure::models::registry::Entry;
 
 fn compare(row: &Entry) {
@@ -15,6 +17,7 @@ fn compare(row: &Entry) {
     );
 }
 
+//= SPEC IRC-40 test
 /// Those that take seconds. `tenure check` runs all of them.
 #[test]
 fn what_must_hold_holds_in_exactly_the_registered_states() {
@@ -39,4 +42,18 @@ fn every_row_has_a_name_of_its_own() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+/// What untimed models show in a state is shown here by what does not come to pass.
+#[test]
+fn a_claim_that_never_ends_and_a_record_that_is_lost_are_overdue() {
+    for (rule, world) in [
+        (Safeguards::I_3_KEPT_UNTIL_ACKNOWLEDGED, "irc-timed-heal"),
+        (Safeguards::I_19_LEASES_EXPIRE, "irc-timed-heal"),
+        (Safeguards::I_11_PROMISE_WHILE_FROZEN, "irc-timed-frozen"),
+    ] {
+        let world = without(rule, world);
+        let report = explore(&world, Limits::default(), |_| ());
+        assert_eq!(report.end, End::Violated, "without {}", rule.id());
+    }
 }

@@ -336,7 +336,7 @@ fn blank_results(state: &mut IrcState) {
 }
 
 /// What only people read of a ledger.
-pub(super) fn blank(ledger: &mut Ledger) {
+pub(crate) fn blank(ledger: &mut Ledger) {
     ledger.audit = PersistentMap::default();
     ledger.head.audited = (0, [0; 32]);
     // When a record was written, only people read.

@@ -5,17 +5,19 @@
 //! far a region's clock runs, and explores all the rest without bound: any loss, repetition, delay and
 //! order of messages between the regions.
 
-mod canonical;
+pub(crate) mod canonical;
 pub mod carrier;
 pub mod claims;
 pub mod properties;
 pub mod registry;
 pub mod stored;
+pub mod timed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use stateright::Property;
+use stateright::actor::Id;
 
 use self::carrier::Carried;
 use super::world::{
@@ -25,12 +27,12 @@ use crate::irc::audit;
 use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::facts::{Account, Decision, Incarnation, Network, OpId, Region, SealKey, Target};
 use crate::irc::ledger::{ControlState, Link};
-use crate::irc::msg::{Msg, Request, Token, block_of};
+use crate::irc::msg::{CallError, Msg, Request, Token, block_of};
 use crate::irc::peering::{Label, Side, Verb};
 use crate::irc::safeguards::Safeguards;
-use crate::irc::{Party, Storage, Timer};
+use crate::irc::{Party, PartyState, Storage, Timer};
 use crate::lease::record::NodeId;
-use crate::step::Input;
+use crate::step::{Effect, EffectOf, Input, step};
 
 /// A world of control planes.
 pub type IrcWorld = World<Carried, IrcObserver>;
@@ -74,6 +76,8 @@ pub struct Scope {
     pub clock: u64,
     /// How many undecided requests there may be at a network.
     pub pending_max: usize,
+    /// Whether each region has a second network, of the number that is ten more.
+    pub second_networks: bool,
     /// The rules that the control planes keep.
     pub safeguards: Safeguards,
 }
@@ -117,6 +121,7 @@ impl Scope {
             remember: 100,
             clock: 0,
             pending_max: 50,
+            second_networks: false,
             safeguards: Safeguards::ALL,
         }
     }
@@ -124,14 +129,18 @@ impl Scope {
     /// One region's control plane. All regions are alike: network n is in region n.
     pub fn control(&self, region: u16) -> ControlPlane {
         let others = (0..self.regions).filter(|&other| other != region).map(Region).collect();
-        let network = Network(region.into());
+        let numbers = [region, region + 10].into_iter().take(1 + usize::from(self.second_networks));
+        let network = |n: u16| {
+            let network = Network(n.into());
+            (network, (Account(1), block_of(network)))
+        };
         ControlPlane {
             me: NodeId(region),
             region: Region(region),
             others,
             servers: (0..self.regions).map(|one| (NodeId(one), Region(one))).collect(),
             customers: [(NodeId(OUTSIDE as u16), BTreeSet::from([Account(1)]))].into(),
-            networks: [(network, (Account(1), block_of(network)))].into(),
+            networks: numbers.map(network).collect(),
             key: SealKey([region.into(), 7]),
             life: region.into(),
             founders: true,
@@ -215,6 +224,8 @@ pub struct Wrong {
     pub half_fell: bool,
     /// Options were changed by somebody who had seen another version.
     pub update_lost: bool,
+    /// Somebody was told that there is nothing of a name under which another region has something alive.
+    pub denied: bool,
     /// A transition has not exactly one entry in the audit log, or an entry no transition.
     pub audit_differs: bool,
 }
@@ -265,6 +276,28 @@ impl IrcObserver {
     fn restores_left(&self, state: &IrcState, node: usize) -> bool {
         let done = state.ghost.restored.get(node).copied().unwrap_or(0);
         self.scope.restores.get(node).is_some_and(|&allowed| done < allowed)
+    }
+
+    /// Whether this wish is answered with `NotFound` though the requester's region, which was never
+    /// restored, has what it is about, alive.
+    fn denies(&self, world: &IrcWorld, before: &IrcState, wish: u8) -> bool {
+        let Wish { at, from, msg } = &self.scope.wishes[usize::from(wish)];
+        let Msg::Ask { request: Request::Change { id, .. }, .. } = msg else { return false };
+        let (at, requester) = (usize::from(*at), usize::from(id.requester.0));
+        let lives = before.nodes[requester].state.as_ref().is_some_and(|one| {
+            one.ledger.peerings.get(id).is_some_and(|peering| !peering.is_dead())
+        });
+        if !lives || before.ghost.restored.iter().any(|&restored| restored > 0) {
+            return false;
+        }
+        let input = Input::Deliver { src: Id::from(*from), msg: msg.clone() };
+        let party = &world.actors[at].party;
+        let state = before.nodes[at].state.clone().map(PartyState::Control);
+        let (_, effects) = step(party, Id::from(at), state, input);
+        let is_denial = |effect: &EffectOf<Party>| {
+            matches!(effect, Effect::Send(_, Msg::Told { result: Err(CallError::NotFound), .. }))
+        };
+        effects.iter().any(is_denial)
     }
 
     fn observe_backups(&self, after: &mut IrcState) {
@@ -328,9 +361,10 @@ impl Observer<Carried> for IrcObserver {
         Ghost { backups: vec![None; regions], restored: vec![0; regions], ..Ghost::default() }
     }
 
-    fn observe(&self, _: &IrcWorld, before: &IrcState, action: Action, after: &mut IrcState) {
+    fn observe(&self, world: &IrcWorld, before: &IrcState, action: Action, after: &mut IrcState) {
         if let Action::Say(index) = action {
             let wish = self.left(before)[usize::from(index)];
+            after.ghost.wrong.denied |= self.denies(world, before, wish);
             // What was refused may be said again: a customer who is told so asks later.
             let at = usize::from(self.scope.wishes[usize::from(wish)].at);
             if before.nodes[at] != after.nodes[at] {

@@ -121,6 +121,12 @@ pub fn quota_kept() -> Property<IrcWorld> {
     })
 }
 
+/// IF-18: nobody is told that there is no such thing as what another region has asked for. Only a region
+/// that was restored can bring back to life what the other has rightly forgotten.
+pub fn nobody_is_denied() -> Property<IrcWorld> {
+    Property::always("nobody_is_denied", |_, state: &IrcState| !state.ghost.wrong.denied)
+}
+
 /// S15: each visible transition has exactly one entry in the audit log, which is a chain.
 pub fn audited() -> Property<IrcWorld> {
     Property::always("audited", |_, state: &IrcState| !state.ghost.wrong.audit_differs)

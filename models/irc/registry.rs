@@ -10,11 +10,11 @@ use super::claims::{
 use super::properties::{
     accepted_again, accepted_in_time, all_thawed, audited, both_active, dead_is_decided,
     dead_stays_dead, deleted, disposed_is_fenced, expired, failed, forgotten, half_is_justified,
-    no_half_falls, no_lost_update, nobody_accepted, one_decision, one_effect_per_token,
+    no_half_falls, no_lost_update, nobody_accepted, nobody_is_denied, one_decision, one_effect_per_token,
     one_live_per_pair, quota_kept, rank_never_falls, recovered, rejected, rest_is_agreement,
     thawed, thawed_together, third_done,
 };
-use super::{IrcWorld, Scope, Wish, ask, change, create, first};
+use super::{IrcWorld, Scope, Wish, ask, change, create, first, timed};
 use crate::irc::facts::{Bundle, Decided, Decision, Incarnation, Region, Sealed, Version};
 use crate::irc::msg::{
     Body, Call, ClaimEpoch, Command, Errand, Kind, Msg, RecordId, Request, Work,
@@ -27,7 +27,7 @@ use crate::models::registry::{Counts, Entry, Expected};
 use crate::models::space::{Walkable, space};
 use crate::models::world::{Observer, StateOf, World};
 
-fn entry<A, O>(
+pub(super) fn entry<A, O>(
     name: &str,
     about: &str,
     quick: bool,
@@ -63,6 +63,7 @@ fn invariants() -> Vec<Property<IrcWorld>> {
         one_live_per_pair(),
         accepted_in_time(),
         one_effect_per_token(),
+        nobody_is_denied(),
         audited(),
         no_lost_update(),
         no_half_falls(),
@@ -73,8 +74,8 @@ fn invariants() -> Vec<Property<IrcWorld>> {
     ]
 }
 
-/// A model of control planes in which everything must hold.
-pub struct Row {
+/// A model in which everything must hold.
+pub struct Row<W = IrcWorld> {
     /// Its name.
     pub name: &'static str,
     /// What it is about, in one line.
@@ -84,21 +85,26 @@ pub struct Row {
     /// States, transitions with the initial state, depth.
     counts: [u64; 3],
     /// Makes it.
-    pub world: fn() -> IrcWorld,
+    pub world: fn() -> W,
 }
 
-fn row(
+pub(super) fn row<W>(
     name: &'static str,
     about: &'static str,
     quick: bool,
     counts: [u64; 3],
-    world: fn() -> IrcWorld,
-) -> Row {
+    world: fn() -> W,
+) -> Row<W> {
     Row { name, about, quick, counts, world }
 }
 
-impl From<Row> for Entry {
-    fn from(Row { name, about, quick, counts, world }: Row) -> Self {
+impl<A, O> From<Row<World<A, O>>> for Entry
+where
+    A: Walkable,
+    O: Observer<A> + Send + Sync + 'static,
+    StateOf<A, O>: Send + Sync,
+{
+    fn from(Row { name, about, quick, counts, world }: Row<World<A, O>>) -> Self {
         entry(name, about, quick, counted(counts), world)
     }
 }
@@ -113,25 +119,25 @@ fn safe_world(scope: &Scope, witnesses: Vec<Property<IrcWorld>>) -> IrcWorld {
 }
 
 /// One request from region 0 to region 1, and what may become of it.
-fn one(others: Vec<Wish>) -> Scope {
+pub(super) fn one(others: Vec<Wish>) -> Scope {
     let mut wishes = vec![create(0, 1, 1)];
     wishes.extend(others);
     Scope::new(wishes)
 }
 
-fn accept() -> Wish {
+pub(super) fn accept() -> Wish {
     change(1, 0, 2, Accept)
 }
 
-fn reject() -> Wish {
+pub(super) fn reject() -> Wish {
     change(1, 0, 3, Reject)
 }
 
-fn delete_by_r() -> Wish {
+pub(super) fn delete_by_r() -> Wish {
     change(0, 0, 4, Delete)
 }
 
-fn delete_by_a() -> Wish {
+pub(super) fn delete_by_a() -> Wish {
     change(1, 0, 5, Delete)
 }
 
@@ -198,7 +204,9 @@ fn claim_world(claims: &Claims, witnesses: Vec<Property<ClaimWorld>>) -> ClaimWo
 
 /// Every model in which everything must hold.
 pub fn safe() -> Vec<Entry> {
-    rows().into_iter().map(Entry::from).chain(claim_entries()).collect()
+    let untimed = rows().into_iter().map(Entry::from);
+    let claims = claim_rows().into_iter().map(Entry::from);
+    untimed.chain(claims).chain(timed::registry::rows().into_iter().map(Entry::from)).collect()
 }
 
 /// The models of control planes with the freest carrier.
@@ -426,45 +434,45 @@ pub fn rows() -> Vec<Row> {
 }
 
 /// The models of claims, with the real servers.
-fn claim_entries() -> Vec<Entry> {
+pub fn claim_rows() -> Vec<Row<ClaimWorld>> {
     vec![
-        entry(
+        row(
             "irc-claims",
             "2 servers share the log with 1 request, 3 claims",
             false,
-            counted([48_739, 244_044, 20]),
+            [48_739, 244_044, 20],
             || {
                 let claims = claims(2, vec![create(0, 1, 1)], 3);
                 claim_world(&claims, vec![pending_at_requester(), late_report()])
             },
         ),
-        entry(
+        row(
             "irc-claims-records",
             "1 server, a request and its deletion, 3 claims",
             false,
-            counted([52_813, 231_524, 21]),
+            [52_813, 231_524, 21],
             || {
                 let claims = claims(1, vec![create(0, 1, 1), delete_by_r()], 3);
                 let witnesses = vec![pending_at_requester(), deleted_at_requester(), late_report()];
                 claim_world(&claims, witnesses)
             },
         ),
-        entry(
+        row(
             "irc-claims-two",
             "2 servers, a request and its deletion, 2 claims",
             true,
-            counted([7_311, 27_626, 15]),
+            [7_311, 27_626, 15],
             || {
                 let claims = claims(2, vec![create(0, 1, 1), delete_by_r()], 2);
                 let witnesses = vec![pending_at_requester(), deleted_at_requester(), late_report()];
                 claim_world(&claims, witnesses)
             },
         ),
-        entry(
+        row(
             "irc-claims-crash",
             "1 server, 1 crash of it or of the control plane, 2 claims each",
             false,
-            counted([184_141, 1_016_356, 28]),
+            [184_141, 1_016_356, 28],
             || {
                 let claims = claims(1, vec![create(0, 1, 1)], 2);
                 let claims = Claims { crashes: (vec![0, 2], 1), ..claims };
@@ -584,6 +592,7 @@ pub fn mutants() -> Vec<Entry> {
     without!(I_32_DISPOSAL_FENCES, disposed_is_fenced, 9, one(vec![dispose()]));
     without!(I_33_OWN_HALF_FIRST, half_is_justified, 5, one(vec![accept(), delete_by_a()]));
     without!(I_34_DELETE_IDEMPOTENT, never third_done, one(vec![reject(), delete_by_a()]));
+    without!(I_35_NOT_YET_VISIBLE, nobody_is_denied, 2, one(vec![accept()]));
     without!(I_36_HALVES_BY_FACTS, no_half_falls, 5, put_back(one(vec![accept()]), [0, 1]));
     without!(I_39_EXPECTED_VERSION, no_lost_update, 5, one(vec![modify_by_r(), modify_again()]));
     without!(
@@ -594,6 +603,9 @@ pub fn mutants() -> Vec<Entry> {
     );
     without!(I_20_EXTEND_BEFORE_CALL, claims no_call_for_a_lost_claim, 4, claims(2, vec![create(0, 1, 1)], 2));
     without!(I_22_NO_CURSOR, claims nothing_is_skipped, 4, claims(1, vec![create(0, 1, 1)], 2));
+    without!(I_41_TOKEN_KEPT, one_effect_per_token, 5, one(vec![delete_by_r(), create(0, 1, 1)]));
+    without!(I_42_EVERY_CHANGE_AUDITED, audited, 2, one(vec![]));
+    rows.extend(timed::registry::mutants());
     rows
 }
 
@@ -608,7 +620,7 @@ fn modify_again() -> Wish {
 }
 
 /// The operator of A's region declares R's gone.
-fn dispose() -> Wish {
+pub(super) fn dispose() -> Wish {
     Wish { at: 1, from: 1, msg: Msg::Operate(Command::Dispose(Region(0))) }
 }
 

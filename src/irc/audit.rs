@@ -15,6 +15,7 @@ use super::facts::{Account, Incarnation, OpId, Region, to_bytes};
 use super::ledger::Ledger;
 use super::msg::Command;
 use super::peering::Label;
+use super::safeguards::Safeguards;
 
 /// How many entries stay in memory: far more than are ever written in one commit.
 pub const KEPT: u64 = 4096;
@@ -150,6 +151,10 @@ impl Desk<'_> {
     /// Writes an entry for everything that looks different now.
     //= SPEC IRC-32
     pub(super) fn write_audit(&mut self) {
+        let is_asked = matches!(self.cause, Cause::Call { .. });
+        if !is_asked && !self.keeps(Safeguards::I_42_EVERY_CHANGE_AUDITED) {
+            return;
+        }
         for (id, from) in std::mem::take(&mut self.touched) {
             let ledger = &mut self.state.ledger;
             let to = ledger.label(id);

@@ -38,7 +38,9 @@ impl Desk<'_> {
         let token = token.key(self.cp.region, caller);
         self.cause = Cause::Call { caller, token };
         let params = params(&request);
-        if let Some(kept) = self.state.ledger.tokens.get(&token) {
+        if let Some(kept) = self.state.ledger.tokens.get(&token)
+            && self.keeps(Safeguards::I_41_TOKEN_KEPT)
+        {
             let is_same = kept.params == params;
             return if is_same { Ok(kept.result.clone()) } else { Err(CallError::TokenMismatch) };
         }
@@ -158,6 +160,7 @@ impl Desk<'_> {
             // One of our own that we do not have is over, or never was.
             None => CallError::NotFound,
             Some(Some(mark)) if mark.covers(id.seq) => CallError::NotFound,
+            Some(_) if !self.keeps(Safeguards::I_35_NOT_YET_VISIBLE) => CallError::NotFound,
             Some(_) => CallError::NotYetVisible,
         }
     }

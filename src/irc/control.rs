@@ -227,6 +227,7 @@ impl Desk<'_> {
 
     /// Ends the transaction: saves if anything durable has changed, and arms the clock.
     //= SPEC IRC-1
+    //= SPEC IRC-37
     pub(super) fn finish(self) {
         let records = self.state.ledger.records.clone();
         self.finish_after(&records);
@@ -247,7 +248,9 @@ impl Desk<'_> {
                 saved.records = records_before.clone();
             }
             self.o.save(Storage::Control(saved));
-            if self.needs_clock() {
+            // Not anew with each transaction: a busy region's clock would never come round.
+            if self.needs_clock() && !self.state.ticking {
+                self.state.ticking = true;
                 let tick = self.cp.policy.tick;
                 self.o.set_timer(Timer::Tick, tick..tick);
             }
@@ -399,6 +402,7 @@ impl Desk<'_> {
     /// A minute of up-time: requests expire, what is over is forgotten.
     fn on_tick(&mut self) {
         self.dirty = true;
+        self.state.ticking = false;
         self.state.ledger.head.clock += 1;
         let now = self.state.ledger.head.clock;
         let is_open = |region: &&Region| self.open(**region).is_ok();

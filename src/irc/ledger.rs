@@ -294,6 +294,8 @@ pub struct ControlState {
     pub heard: BTreeMap<Region, u64>,
     /// What is counted.
     pub counts: Counts,
+    /// The timer of the clock is armed.
+    pub ticking: bool,
     /// What is looked up.
     pub(super) index: Index,
 }
@@ -313,6 +315,7 @@ impl ControlState {
             paces: BTreeMap::new(),
             heard: BTreeMap::new(),
             counts: Counts::default(),
+            ticking: false,
             index: Index::default(),
         };
         state.reindex();

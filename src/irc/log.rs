@@ -28,7 +28,7 @@ use super::{Timer, notice};
 use crate::lease::record::NodeId;
 
 /// How often a claim may run out without a report before its record is set aside.
-const LOST_MAX: u8 = 5;
+pub const LOST_MAX: u8 = 5;
 /// How many ids one part of a comparison names, so that it fits a datagram.
 const DIGESTS_MAX: usize = 30;
 
@@ -91,6 +91,25 @@ impl Desk<'_> {
         self.state.tries.remove(&work);
         self.o.cancel_timer(Timer::Retry(work));
         self.dirty = true;
+    }
+
+    /// Drops a record that nobody holds any more if a deletion was written meanwhile: that one says all
+    /// that this one says, and must not wait behind it.
+    //= SPEC IRC-38
+    fn is_superseded(&mut self, work: Work) -> bool {
+        let Work::Record(id) = work else { return false };
+        let Some(op) = self.state.ledger.records.get(&id).map(|record| record.id) else {
+            return false;
+        };
+        let deletes = |other: &RecordId| {
+            let record = self.state.ledger.records.get(other);
+            *other > id && record.is_some_and(|record| record.verb == RecordVerb::Delete)
+        };
+        let is_superseded = self.records_of(op).any(|other| deletes(&other));
+        if is_superseded {
+            self.drop_record(id);
+        }
+        is_superseded
     }
 
     pub(super) fn records_of(&self, id: OpId) -> impl Iterator<Item = RecordId> {
@@ -220,9 +239,15 @@ impl Desk<'_> {
         for &work in self.state.claims.keys() {
             *out.entry(self.remote_of(work)).or_default() += 1;
         }
+        if !self.keeps(Safeguards::I_29_UNKNOWN_KINDS_LEFT) {
+            self.give_up_all_but(kinds);
+        }
         let mut ready = Vec::new();
         for (&region, _) in self.state.ledger.peers.iter() {
-            let room = self.limit(region).saturating_sub(out.get(&region).copied().unwrap_or(0));
+            let mut room = self.limit(region).saturating_sub(out.get(&region).copied().unwrap_or(0));
+            if !self.keeps(Safeguards::I_27_BULKHEAD) {
+                room = usize::MAX;
+            }
             let mine = self.ready_for(region, kinds, room.min(max.into()));
             ready.extend(mine.into_iter().enumerate().map(|(turn, work)| (turn, region, work)));
         }
@@ -322,7 +347,9 @@ impl Desk<'_> {
         if self.keeps(Safeguards::I_19_LEASES_EXPIRE) {
             // Spread over a part of the lease, so that not all come back at once (I-26).
             let lease = self.cp.policy.lease;
-            self.o.set_timer(Timer::Lease(work), lease..lease + lease / 4);
+            let spread = self.keeps(Safeguards::I_26_SPREAD);
+            let latest = if spread { lease + lease / 4 } else { lease };
+            self.o.set_timer(Timer::Lease(work), lease..latest);
         }
     }
 
@@ -349,7 +376,10 @@ impl Desk<'_> {
         self.release(work);
         let mut told = false;
         let settled = match outcome {
-            Outcome::Released => return,
+            Outcome::Released => {
+                self.is_superseded(work);
+                return;
+            }
             Outcome::TimedOut => {
                 self.note_failure(remote);
                 Settled::Retry(Duration::ZERO)
@@ -370,8 +400,10 @@ impl Desk<'_> {
             Settled::Done => {
                 self.state.tries.remove(&work);
             }
+            _ if self.is_superseded(work) => {}
             Settled::Retry(least) => self.wait(work, least, told),
-            Settled::Park => self.park(work),
+            Settled::Park if self.keeps(Safeguards::I_28_DEAD_LETTER) => self.park(work),
+            Settled::Park => self.wait(work, Duration::ZERO, false),
         }
     }
 
@@ -380,6 +412,18 @@ impl Desk<'_> {
         self.o.cancel_timer(Timer::Lease(work));
     }
 
+    /// Sets aside what a server does not know: the mistake that I-29 prevents.
+    fn give_up_all_but(&mut self, kinds: &[Kind]) {
+        let records = self.state.ledger.records.iter();
+        let unknown: Vec<RecordId> =
+            records.filter(|(_, one)| !kinds.contains(&one.kind)).map(|(&id, _)| id).collect();
+        for id in unknown {
+            self.park(Work::Record(id));
+        }
+    }
+
+    /// Sets work aside until an operator says what becomes of it.
+    //= SPEC IRC-39
     fn park(&mut self, work: Work) {
         if let Work::Record(id) = work
             && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
@@ -395,11 +439,15 @@ impl Desk<'_> {
         let remote = self.remote_of(work);
         self.state.counts.of(remote).lost_claims += 1;
         self.state.set_claim(work, None);
+        if self.is_superseded(work) {
+            return;
+        }
         if let Work::Record(id) = work
             && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
         {
             record.lost = record.lost.saturating_add(1);
-            record.parked |= record.lost >= LOST_MAX;
+            record.parked |=
+                record.lost >= LOST_MAX && self.keeps(Safeguards::I_28_DEAD_LETTER);
             self.state.set_record(id, Some(record));
             self.dirty = true;
         }
@@ -411,6 +459,9 @@ impl Desk<'_> {
     pub(super) fn on_sweep(&mut self, region: Region) {
         let Some(every) = self.cp.policy.sweep else { return };
         self.o.set_timer(Timer::Sweep(region), every..every);
+        if !self.keeps(Safeguards::I_23_CONSTANT_SWEEP) {
+            return;
+        }
         let is_open = |peer: &Peer| peer.link == Link::Open && !peer.disposed;
         if !self.state.ledger.peers.get(&region).is_some_and(is_open) {
             self.state.sweeps.remove(&region);

@@ -228,7 +228,8 @@ impl Desk<'_> {
     pub(super) fn wait(&mut self, work: Work, least: Duration, told: bool) {
         let tries = self.state.tries.remove(&work).unwrap_or(0);
         let [floor, cap, base] = self.cp.policy.retry;
-        let low = floor.max(least);
+        let keeps_floor = self.keeps(Safeguards::I_24_WAIT_HAS_A_FLOOR);
+        let low = if keeps_floor { floor.max(least) } else { Duration::ZERO };
         let high = base.saturating_mul(1 << tries.min(16)).min(cap).max(floor) + least;
         let tries = tries.saturating_add(1).min(16);
         self.state.set_wait(work, Some(Waiting { tries, told }));

@@ -110,11 +110,41 @@ bitflags! {
         /// Without it a record that is written late, or has to be tried again, is skipped for ever:
         /// <https://blog.sequinstream.com/postgres-sequences-can-commit-out-of-order>.
         const I_22_NO_CURSOR = 1 << 22;
+        /// A region compares what it knows with each peer at a constant rate, whatever has changed.
+        ///
+        /// Without it a difference that no record tells stays for ever:
+        /// <https://github.com/hashicorp/terraform-provider-azurerm/issues/30694>.
+        const I_23_CONSTANT_SWEEP = 1 << 23;
+        /// A wait before another try is never shorter than its floor, nor than what the remote has said.
+        ///
+        /// Without it jitter lets retries follow each other at once:
+        /// <https://github.com/aws/aws-sdk-net/issues/4341>.
+        const I_24_WAIT_HAS_A_FLOOR = 1 << 24;
         /// Retries towards a remote have a budget, and its breaker opens when too many calls fail.
         ///
         /// Without it what one outage has piled up is sent again and again, and the load stays high when
         /// the outage is over: <https://www.usenix.org/conference/osdi22/presentation/huang-lexiang>.
         const I_25_BUDGET_AND_BREAKER = 1 << 25;
+        /// Claims that were handed out together do not end together.
+        ///
+        /// Without it all the work of servers that died comes back in one moment:
+        /// <https://joshuabellew.com/posts/aws-us-east-1-outage-explained>.
+        const I_26_SPREAD = 1 << 26;
+        /// Each remote has a limit of claims of its own.
+        ///
+        /// Without it one region that is down takes every place that a server has:
+        /// <https://blog.cloudflare.com/post-mortem-on-cloudflare-control-plane-and-analytics-outage/>.
+        const I_27_BULKHEAD = 1 << 27;
+        /// What can never be delivered is set aside: what its remote refuses, and what every server dies of.
+        ///
+        /// Without it one bad record takes down each server that touches it, again and again:
+        /// <https://status.cloud.google.com/incidents/ow5i3PPK96RduMcb1SsW>.
+        const I_28_DEAD_LETTER = 1 << 28;
+        /// A record of a kind that a server does not know is left to servers that do.
+        ///
+        /// Without it an older server gives up what a newer one would have carried:
+        /// <https://github.com/riverqueue/river/issues/1105>.
+        const I_29_UNKNOWN_KINDS_LEFT = 1 << 29;
         /// A region asserts its own facts only.
         ///
         /// Without it a region that lies says that the other has accepted.
@@ -139,6 +169,11 @@ bitflags! {
         /// Without it whoever cleans up never ends:
         /// <https://github.com/hashicorp/terraform/issues/7465>.
         const I_34_DELETE_IDEMPOTENT = 1 << 34;
+        /// An id that may still arrive is not told to be unknown.
+        ///
+        /// Without it whoever accepts right after the request gives up for good:
+        /// <https://github.com/hashicorp/terraform-provider-aws/issues/30423>.
+        const I_35_NOT_YET_VISIBLE = 1 << 35;
         /// A half depends on the facts alone.
         ///
         /// Without it the silence of a peer that was restored withdraws traffic:
@@ -151,6 +186,14 @@ bitflags! {
         const I_39_EXPECTED_VERSION = 1 << 39;
         /// The deadline is checked in the transaction that decides.
         const I_38_DEADLINE_IN_TRANSACTION = 1 << 38;
+        /// A call under a token that is known has no second effect.
+        ///
+        /// Without it whoever has lost an answer and asks again gets a second peering.
+        const I_41_TOKEN_KEPT = 1 << 41;
+        /// Every change that an owner can see writes its audit entry, whoever has caused it.
+        ///
+        /// Without it what other regions and the clock change leaves no trace.
+        const I_42_EVERY_CHANGE_AUDITED = 1 << 42;
     }
 }
 

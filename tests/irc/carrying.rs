@@ -22,6 +22,37 @@ fn a_deletion_replaces_what_nobody_holds_and_may_overtake() {
     assert_eq!(net.labels(id), both(Label::Deleted));
 }
 
+//= SPEC IRC-38 test
+#[test]
+fn a_deletion_does_not_wait_behind_what_nobody_delivers() {
+    let claimed = |net: &mut Net| {
+        net.deliver(2, 0, Msg::Poll { kinds: vec![Kind::PEERING], max: 1 });
+        let Some((.., Msg::Claimed(claim))) = net.queue.pop_back() else { panic!("a claim") };
+        claim.call.tag
+    };
+    let report = |work, epoch, outcome: Outcome| {
+        let outcome = Box::new(outcome);
+        Msg::Report { work, epoch, outcome }
+    };
+    // Its server dies, gives it back, or hears nothing: the deletion is next either way.
+    for how in 0..3 {
+        let mut net = Net::new(2);
+        let id = net.create(0, 1, 1);
+        let (work, epoch) = claimed(&mut net);
+        net.change(0, id, Verb::Delete).expect("deleted");
+        assert_eq!(net.control(0).ledger.records.len(), 2);
+        match how {
+            0 => net.fire(0, Timer::Lease(work)),
+            1 => net.deliver(2, 0, report(work, epoch, Outcome::Released)),
+            _ => net.deliver(2, 0, report(work, epoch, Outcome::TimedOut)),
+        }
+        net.queue.clear();
+        assert_eq!(net.control(0).ledger.records.len(), 1);
+        let (next, _) = claimed(&mut net);
+        assert_eq!(next, Work::Record(RecordId { n: 1, seq: 1 }));
+    }
+}
+
 //= SPEC IRC-16 test
 #[test]
 fn a_report_counts_under_its_own_claim() {

@@ -251,3 +251,26 @@ fn nobody_decides_in_time() {
     net.settle();
     assert_eq!(net.labels(id), both(Label::Expired));
 }
+
+//= SPEC IRC-37 test
+#[test]
+fn the_clock_goes_on_whatever_else_happens() {
+    let mut net = Net::new(2);
+    net.create(0, 1, 1);
+    net.settle();
+    // A part of a unit has passed when there is something else to do.
+    let left = Policy::default().tick / 2;
+    assert!(net.timers.insert((1, Timer::Tick), left).is_some(), "a request waits for its deadline");
+    net.create(1, 0, 2);
+    net.settle();
+    assert_eq!(net.timers[&(1, Timer::Tick)], left);
+    // It comes round, and goes on after a restart.
+    for _ in 0..3 {
+        net.tick(1);
+    }
+    net.settle();
+    let id = OpId { requester: Region(0), n: 1, seq: 0 };
+    assert_eq!(net.labels(id), both(Label::Expired));
+    net.start(1);
+    assert!(net.timers.contains_key(&(1, Timer::Tick)));
+}

@@ -18,6 +18,7 @@ fn a_region_asserts_its_own_facts_only() {
     assert_eq!(net.control(1), &before);
 }
 
+//= SPEC IRC-39 test
 #[test]
 fn what_cannot_be_read_is_set_aside() {
     let mut net = Net::new(2);
