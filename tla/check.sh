@@ -49,30 +49,57 @@ plan() {
 }
 
 touch "$work/plan"
+module_of() {
+  local module=Lease
+  [[ $1 != *Irc* ]] || module=Irc
+  [[ $1 != Live* ]] || module+=Live
+  echo "$module"
+}
+
 for file in MC*.cfg Live*.cfg; do
   name=${file%.cfg}
   asked "$name" "$@" || continue
-  module=Lease
-  [[ $name != Live* ]] || module=LeaseLive
-  plan "$name" "$module" "$file" "$(sed -n '1s/^\\\* //p' "$file")"
+  plan "$name" "$(module_of "$name")" "$file" "$(sed -n '1s/^\\\* //p' "$file")"
 done
 
 # What must be possible: its denial is violated.
-for witness in never_elected never_renewed never_taken_over never_expired; do
-  asked "$witness" "$@" || continue
-  sed "s/^INVARIANTS .*/INVARIANTS $witness/" MCTakeover.cfg >"$work/$witness.cfg"
-  plan "$witness" Lease "$work/$witness.cfg" "exit=12 violates=$witness"
-done
-
-while read -r rule property least changes; do
-  asked "$rule" "$@" || continue
-  sed -e "s/^INVARIANTS .*/INVARIANTS $property/" -e "s/^    Without = .*/    Without = {\"$rule\"}/" MCFree.cfg >"$work/$rule.cfg"
-  for change in $changes; do
-    sed -i "s/^    ${change%%=*} = .*/    ${change%%=*} = ${change#*=}/" "$work/$rule.cfg"
-    grep -q "^    ${change%%=*} = ${change#*=}$" "$work/$rule.cfg" || wrong "$rule" "$change changes nothing"
+while read -r base witnesses; do
+  for witness in $witnesses; do
+    asked "$witness" "$@" || continue
+    sed "s/^INVARIANTS .*/INVARIANTS $witness/" "$base.cfg" >"$work/$witness.cfg"
+    plan "$witness" "$(module_of "$base")" "$work/$witness.cfg" "exit=12 violates=$witness"
   done
-  plan "$rule" Lease "$work/$rule.cfg" "exit=12 violates=$property steps=$least"
-done < <(grep -v '^#' bugs)
+done <<'END'
+MCTakeover never_elected never_renewed never_taken_over never_expired
+MCIrcOne never_both_active never_deleted never_rejected
+MCIrcExpire never_expired_request
+MCIrcForget never_forgotten
+MCIrcAgain never_accepted_again
+MCIrcCrossing never_failed
+MCIrcRestoreA never_thawed
+MCIrcRestoreBoth never_thawed_together
+END
+
+# bugs FILE BASE: a configuration like BASE for each line.
+bugs() {
+  local file=$1 base=$2 rule property least changes change
+  shift 2
+  while read -r rule property least changes; do
+    asked "$rule" "$@" || continue
+    sed -e "s/^INVARIANTS .*/INVARIANTS $property/" -e "s/^    Without = .*/    Without = {\"$rule\"}/" "$base.cfg" >"$work/$rule.cfg"
+    for change in $changes; do
+      sed -i "s/^    ${change%%=*} = .*/    ${change%%=*} = ${change#*=}/" "$work/$rule.cfg"
+      grep -q "^    ${change%%=*} = ${change#*=}$" "$work/$rule.cfg" || wrong "$rule" "$change changes nothing"
+    done
+    if [ "$least" = never ]; then
+      plan "$rule" "$(module_of "$base")" "$work/$rule.cfg" "exit=0"
+    else
+      plan "$rule" "$(module_of "$base")" "$work/$rule.cfg" "exit=12 violates=$property steps=$least"
+    fi
+  done < <(grep -v '^#' "$file")
+}
+bugs bugs MCFree "$@"
+bugs bugs-irc MCIrcOne "$@"
 
 [ -s "$work/plan" ] || { echo "there is no such configuration" >&2; exit 2; }
 
@@ -87,7 +114,7 @@ one() {
   case $code in
     0) if grep -q 'No error has been found' "$log"; then verdict=holds; else verdict='no verdict'; fi ;;
     12) verdict=$(sed -n 's/^Error: Invariant \([a-zA-Z_]*\) is violated.*/not \1/p' "$log") ;;
-    13) verdict='not eventually_elected' ;;
+    13) verdict="not $(sed -n 's/^PROPERTY //p' "$3")" ;;
     *) verdict='error'; tail -20 "$log" >&2 ;;
   esac
   rm -rf "$work/$name.states"
