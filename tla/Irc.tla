@@ -283,8 +283,8 @@ Class(r, id) ==
     ELSE LET label == LabelIn(ledger[r], id)
          IN  IF Rank(label) <= 1 THEN "undecided" ELSE IF Rank(label) <= 3 THEN "active" ELSE "dead"
 PartiesOf(id) ==
-    LET knows == CHOOSE r \in Running : id \in DOMAIN ledger[r].peerings
-    IN  PairOf(ledger[knows].peerings[id], id)
+    LET one == CHOOSE r \in Running : id \in DOMAIN ledger[r].peerings
+    IN  PairOf(ledger[one].peerings[id], id)
 Agreed == \A id \in Ids : \A a, b \in PartiesOf(id) : Class(a, id) = Class(b, id)
 AtRest ==
     /\ Running = Regions

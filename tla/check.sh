@@ -106,7 +106,9 @@ bugs bugs-irc MCIrcOne "$@"
 # one NAME MODULE CONFIG: writes a line of the table, and what was found to NAME.found.
 one() {
   local name=$1 log=$work/$1.log begun=$SECONDS code=0 generated='' distinct='' depth steps verdict
-  java -XX:+UseSerialGC -Xmx1g -Djava.io.tmpdir="$work" -cp "$jar" tlc2.TLC -deadlock -workers 1 \
+  # Each puts the standard modules into a folder of its own: two that unpack them into one read them half written.
+  mkdir "$work/$name.tmp"
+  java -XX:+UseSerialGC -Xmx1g -Djava.io.tmpdir="$work/$name.tmp" -cp "$jar" tlc2.TLC -deadlock -workers 1 \
     -metadir "$work/$name.states" -config "$3" "$2" >"$log" 2>&1 </dev/null || code=$?
   read -r generated distinct < <(sed -n 's/^\([0-9]*\) states generated, \([0-9]*\) distinct.*/\1 \2/p' "$log" | tail -1) || true
   depth=$(sed -n 's/^The depth of the complete state graph search is \([0-9]*\).*/\1/p' "$log")
@@ -117,7 +119,7 @@ one() {
     13) verdict="not $(sed -n 's/^PROPERTY //p' "$3")" ;;
     *) verdict='error'; tail -20 "$log" >&2 ;;
   esac
-  rm -rf "$work/$name.states"
+  rm -rf "$work/$name.states" "$work/$name.tmp"
   echo "exit=$code distinct=${distinct:-} generated=${generated:-} depth=${depth:-} steps=$steps verdict=$verdict" >"$work/$name.found"
   printf '%-24s %9s %10s %6s %5s  %-24s %4s\n' "$name" "${distinct:--}" "${generated:--}" "${depth:--}" "$code" "$verdict" "$((SECONDS - begun))"
 }

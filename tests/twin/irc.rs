@@ -57,6 +57,7 @@ pub(crate) fn witnesses() -> Vec<Property<IrcWorld>> {
         p::accepted_again(),
         p::thawed(),
         p::thawed_together(),
+        p::third_done(),
     ]
 }
 

@@ -17,11 +17,8 @@ mod value;
 
 use config::Config;
 use irc::IrcTwin;
-use stateright::Property;
-use tenure::irc::safeguards::Safeguards as IrcSafeguards;
 use tenure::lease::safeguards::Safeguards;
 use tenure::models::engine::{Limits, explore};
-use tenure::models::irc::IrcWorld;
 
 fn twins() -> impl Iterator<Item = Config> {
     Config::all().into_iter().filter(Config::is_twin)
@@ -135,6 +132,33 @@ fn planted_bugs_are_found_after_as_many_steps() {
         rules |= world.observer.safeguards.complement();
     }
     assert!(rules.iter().count() >= 19, "{rules:?}");
+}
+
+/// `tla/bugs-irc`: the same of peerings.
+#[test]
+#[ignore = "takes half a minute"]
+fn planted_bugs_of_peerings_are_found_after_as_many_steps() {
+    let bugs = std::fs::read_to_string(config::folder().join("bugs-irc")).expect("there");
+    for line in bugs.lines().filter(|line| !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let mut next = || words.next().expect("a rule, a property, a number");
+        let (rule, property, least) = (next(), next(), next());
+        let config = words.fold(config("MCIrcOne").without(rule), Config::with);
+        let mut twin = IrcTwin::of(&config);
+        twin.world.properties = irc::properties();
+        twin.world.properties.extend(irc::witnesses());
+        twin.world.properties.push(tenure::models::irc::properties::nobody_accepted());
+        let name = match property {
+            "never_deleted_twice" => "third_done",
+            other => other.strip_prefix("never_").unwrap_or(other),
+        };
+        twin.world.properties.retain(|known| known.name == name);
+        assert_eq!(twin.world.properties.len(), 1, "{rule}: {name}");
+        let report = explore(&twin.world, Limits::default(), |_| ());
+        let steps = report.discoveries.get(name).map(|found| found.steps.len());
+        let expected = least.parse().ok();
+        assert_eq!(steps, expected, "{rule}: {name}");
+    }
 }
 
 /// How many events of a run are taken again.

@@ -195,7 +195,9 @@ pub(crate) fn real(length: usize) -> (Shape, Run) {
     nodes.remove(second).kill();
     nodes.insert(second, start(second));
     std::thread::sleep(Duration::from_millis(500));
-    nodes.into_iter().for_each(Handle::kill);
+    for node in nodes {
+        node.kill();
+    }
     let sources: Vec<Source> = (0..names.len()).map(|id| Source::File(trace(id))).collect();
     let run = recorded("real nodes", &sources, length).expect("no crash has undone a step");
     let Some(Member::Host(host)) = file_actor(&file, names[0]) else { panic!("a host") };

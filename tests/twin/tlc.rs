@@ -27,7 +27,9 @@ pub(crate) fn run(at: &Path, config: &str, module: &str, more: &[String]) -> Sai
     assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
     let jar = String::from_utf8(fetched.stdout).expect("a path").trim().to_owned();
     let states = tempfile::tempdir().expect("a folder");
+    let tmpdir = format!("-Djava.io.tmpdir={}", states.path().display());
     let output = Command::new("java")
+        .arg(tmpdir)
         .args(["-XX:+UseParallelGC", "-Xss64m", "-Xmx1g", "-cp", &jar, "tlc2.TLC", "-deadlock"])
         .args(["-workers", "1"])
         .args(more)
