@@ -17,7 +17,7 @@ NodeOf(event) == IF event.type = "Deliver" THEN event.dst ELSE event.node
 
 (* "Begun" is the first start of a node, which Init has taken, and what changes nothing: a command to a host that
    does not hold. *)
-Take(event) ==
+Follow(event) ==
     CASE event.type = "Begun" -> UNCHANGED vars
       [] event.type = "Deliver" ->
             \E m \in network : m.src = event.src /\ m.dst = event.dst /\ m.msg = event.msg /\ Deliver(m)
@@ -36,7 +36,7 @@ TraceInit == Init /\ run \in 1..Len(Runs) /\ taken = 0
 
 TraceNext ==
     /\ taken < Len(Runs[run])
-    /\ LET event == Runs[run][taken + 1] IN Take(event) /\ IsAsRecorded(event)
+    /\ LET event == Runs[run][taken + 1] IN Follow(event) /\ IsAsRecorded(event)
     /\ taken' = taken + 1
     /\ UNCHANGED run
 

@@ -332,12 +332,14 @@ pub(crate) fn mutated(run: usize, events: &[Value], kind: usize) -> (String, Str
             )
         }
         1 => {
+            // Two that follow each other at one node.
             let at = find("two steps", &|at| {
-                changes(at) && next(at) == Some(at + 1) && changes(at + 1)
+                changes(at) && next(at).is_some_and(|next| changes(next))
             });
+            let other = next(at - 1).expect("just found") + 1;
             (
-                format!("[{name} EXCEPT ![{at}] = {name}[{0}], ![{0}] = {name}[{at}]]", at + 1),
-                format!("steps {at} and {} have changed places", at + 1),
+                format!("[{name} EXCEPT ![{at}] = {name}[{other}], ![{other}] = {name}[{at}]]"),
+                format!("steps {at} and {other} have changed places"),
             )
         }
         2 => {
