@@ -4,7 +4,7 @@
 //! are text that a reader can look at and that another solver would take, and a solver that is missing
 //! is one clear message instead of a failed build.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use super::system::{Answer, Query};
@@ -18,6 +18,17 @@ const TIME_MAX: u32 = 10_000;
 ///
 /// If there is no z3, if it complains, or if it does not know.
 pub(crate) fn ask(prelude: &str, queries: &[Query]) -> Vec<Answer> {
+    let answers = ask_until(prelude, queries, |_| false);
+    assert_eq!(answers.len(), queries.len(), "z3 has answered every question");
+    answers
+}
+
+/// Whether z3 answers "satisfiable" to any of these. It is asked for no more once it has.
+pub(crate) fn is_any_sat(prelude: &str, queries: &[Query]) -> bool {
+    ask_until(prelude, queries, |answer| answer == Answer::Sat).contains(&Answer::Sat)
+}
+
+fn ask_until(prelude: &str, queries: &[Query], is_enough: impl Fn(Answer) -> bool) -> Vec<Answer> {
     let mut text = format!("(set-option :timeout {TIME_MAX})\n{prelude}");
     for query in queries {
         text += &format!("(push)\n{}(check-sat)\n(pop)\n", query.text);
@@ -32,27 +43,30 @@ pub(crate) fn ask(prelude: &str, queries: &[Query]) -> Vec<Answer> {
         .args(["-in", "-smt2"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("z3 does not run ({error}): install it (apt install z3)"));
     let mut input = z3.stdin.take().expect("piped");
-    let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
-    let output = z3.wait_with_output().expect("z3 ends");
-    writer.join().expect("no panic").expect("z3 reads everything");
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let answers: Vec<Answer> = said
-        .lines()
-        .enumerate()
-        .map(|(index, line)| match line {
+    // It does not read to the end if it is ended before that.
+    let writer = std::thread::spawn(move || drop(input.write_all(text.as_bytes())));
+    let mut answers = Vec::new();
+    for line in BufReader::new(z3.stdout.take().expect("piped")).lines() {
+        let answer = match line.expect("UTF-8").as_str() {
             "sat" => Answer::Sat,
             "unsat" => Answer::Unsat,
             other => {
-                let query = queries.get(index).map_or("the end", |query| &query.name);
+                let query = queries.get(answers.len()).map_or("the end", |query| &query.name);
                 panic!("z3 says {other:?} to: {query}")
             }
-        })
-        .collect();
-    assert_eq!(answers.len(), queries.len(), "z3 has answered every question: {said}");
+        };
+        answers.push(answer);
+        if is_enough(answer) {
+            z3.kill().expect("it runs");
+            break;
+        }
+    }
+    z3.wait().expect("z3 ends");
+    writer.join().expect("no panic");
     answers
 }
 

@@ -77,6 +77,11 @@ impl Config {
         self.with(&format!("Without={{\"{rule}\"}}"))
     }
 
+    /// The module of the specification that it configures.
+    pub(crate) fn module(&self) -> &'static str {
+        if self.name.contains("Irc") { "Irc" } else { "Lease" }
+    }
+
     /// Whether the Rust model has the same state space.
     pub(crate) fn is_twin(&self) -> bool {
         self.expected.get("twin").is_some_and(|twin| twin == "yes")
@@ -91,18 +96,23 @@ impl Config {
         self.constants.get(name).unwrap_or_else(|| panic!("{}: no {name}", self.name))
     }
 
-    fn number(&self, name: &str) -> u16 {
+    pub(crate) fn number(&self, name: &str) -> u16 {
         self.word(name).parse().unwrap_or_else(|_| panic!("{}: {name} is no number", self.name))
     }
 
-    fn truth(&self, name: &str) -> bool {
+    pub(crate) fn truth(&self, name: &str) -> bool {
         self.word(name) == "TRUE"
     }
 
-    fn set(&self, name: &str) -> Vec<String> {
+    pub(crate) fn set(&self, name: &str) -> Vec<String> {
         let inner = self.word(name).trim_matches(['{', '}']);
         let items = inner.split(',').map(|item| item.trim().trim_matches('"').to_owned());
         items.filter(|item| !item.is_empty()).collect()
+    }
+
+    /// The rules that are left out, by their ids.
+    pub(crate) fn without_rules(&self) -> Vec<String> {
+        self.set("Without")
     }
 
     fn budget(&self, name: &str) -> Budget {
@@ -112,7 +122,7 @@ impl Config {
         }
     }
 
-    /// The world that the constants describe, raw.
+    /// The world of the lease that the constants describe, raw.
     pub(crate) fn world(&self) -> LeaseWorld {
         let ticks = Ticks {
             lease: self.number("Lease"),
@@ -127,7 +137,7 @@ impl Config {
         let nodes = |name: &str| -> Vec<usize> {
             self.set(name).iter().map(|node| node.parse().expect("a node")).collect()
         };
-        let without = self.set("Without");
+        let without = self.without_rules();
         let left_out = Safeguards::ALL.iter().filter(|rule| without.contains(&rule.id()));
         let safeguards = Safeguards::ALL.difference(left_out.collect());
         let missing = Safeguards::ALL.difference(safeguards).iter().count();

@@ -1,20 +1,30 @@
 //! State graphs, of both sides in one form.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::io::BufRead as _;
 use std::path::Path;
-use std::process::Command;
 
-use stateright::Model;
 use tenure::models::engine::fingerprint;
-use tenure::models::lease::{LeaseState, LeaseWorld};
 
-use super::config::{Counts, folder};
-use super::project;
+use super::config::{Config, Counts, folder};
+use super::tlc;
 use super::value::Value;
 
-/// A state: every variable's value.
-type State = BTreeMap<String, Value>;
+/// A state in the words of a specification: every variable's value.
+pub(crate) type State = BTreeMap<String, Value>;
+
+/// A world of the Rust model.
+pub(crate) trait Twin {
+    type State: Clone + Ord + Debug;
+    fn begin(&self) -> Vec<Self::State>;
+    /// One state for each action that is enabled.
+    fn steps(&self, state: &Self::State) -> Vec<Self::State>;
+    /// Whether the model goes as far as that.
+    fn is_within(&self, state: &Self::State) -> bool;
+    /// The state of the specification that it is.
+    fn tell(&self, state: &Self::State) -> State;
+}
 
 /// States and edges, by the fingerprints of the states. A step that changes nothing is no edge.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,26 +59,23 @@ impl Graph {
 
 /// What an exploration of the Rust world meets: every state within the bounds, every step from one, and the
 /// counts as TLC counts: a step out of the bounds is generated, but its state is not kept.
-fn explore(
-    world: &LeaseWorld,
-    mut state_met: impl FnMut(&LeaseState),
-    mut step_met: impl FnMut(&LeaseState, &LeaseState),
+fn explore<W: Twin>(
+    world: &W,
+    mut state_met: impl FnMut(&W::State),
+    mut step_met: impl FnMut(&W::State, &W::State),
 ) -> Counts {
-    let mut frontier = world.init_states();
+    let mut frontier = world.begin();
     frontier.iter().for_each(&mut state_met);
-    let mut seen: BTreeSet<LeaseState> = frontier.iter().cloned().collect();
+    let mut seen: BTreeSet<W::State> = frontier.iter().cloned().collect();
     let mut generated = frontier.len() as u64;
     let mut depth = 0;
-    let mut actions = Vec::new();
     while !frontier.is_empty() {
         depth += 1;
         let mut next = Vec::new();
         for state in frontier {
-            world.actions(&state, &mut actions);
-            for action in actions.drain(..) {
-                let Some(successor) = world.next_state(&state, action) else { continue };
+            for successor in world.steps(&state) {
                 generated += 1;
-                if !world.within_boundary(&successor) {
+                if !world.is_within(&successor) {
                     continue;
                 }
                 step_met(&state, &successor);
@@ -84,27 +91,27 @@ fn explore(
 }
 
 /// Counts the Rust world. Two of its states are never one state of TLA+.
-pub(crate) fn count(world: &LeaseWorld) -> Counts {
+pub(crate) fn count<W: Twin>(world: &W) -> Counts {
     let mut prints = BTreeSet::new();
-    let print = |state: &LeaseState| {
-        let new = prints.insert(fingerprint(&project::state(world, state)));
+    let print = |state: &W::State| {
+        let new = prints.insert(fingerprint(&world.tell(state)));
         assert!(new, "two states are one in TLA+: {state:#?}");
     };
     explore(world, print, |_, _| ())
 }
 
 /// The graph of the Rust world.
-pub(crate) fn of_world(world: &LeaseWorld) -> Graph {
+pub(crate) fn of_world<W: Twin>(world: &W) -> Graph {
     let mut states = BTreeMap::new();
     let mut edges = BTreeSet::new();
     explore(
         world,
         |state| {
-            let state = project::state(world, state);
+            let state = world.tell(state);
             states.insert(fingerprint(&state), state);
         },
         |from, to| {
-            let print = |state: &LeaseState| fingerprint(&project::state(world, state));
+            let print = |state: &W::State| fingerprint(&world.tell(state));
             edges.insert((print(from), print(to)));
         },
     );
@@ -113,10 +120,8 @@ pub(crate) fn of_world(world: &LeaseWorld) -> Graph {
 }
 
 /// The graph that TLC makes of a configuration, with these rules left out.
-pub(crate) fn of_tlc(name: &str, without: &str) -> Graph {
-    let fetched = Command::new(folder().join("check.sh")).arg("--jar").output().expect("check.sh");
-    assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
-    let jar = String::from_utf8(fetched.stdout).expect("a path").trim().to_owned();
+pub(crate) fn of_tlc(config: &Config, without: &str) -> Graph {
+    let name = &config.name;
     let work = tempfile::tempdir().expect("a folder");
     let text = std::fs::read_to_string(folder().join(name).with_extension("cfg")).expect("there");
     let changed: String = text
@@ -127,26 +132,15 @@ pub(crate) fn of_tlc(name: &str, without: &str) -> Graph {
             false => format!("{line}\n"),
         })
         .collect();
-    let config = work.path().join("graph.cfg");
-    std::fs::write(&config, changed).expect("written");
+    let changed_file = work.path().join("graph.cfg");
+    std::fs::write(&changed_file, changed).expect("written");
     let dump = work.path().join("graph.dot");
-    let output = Command::new("java")
-        .args(["-XX:+UseParallelGC", "-Xmx1g", "-cp", &jar, "tlc2.TLC", "-deadlock"])
-        .args(["-workers", "1", "-dump", "dot"])
-        .arg(&dump)
-        .arg("-metadir")
-        .arg(work.path().join("states"))
-        .arg("-config")
-        .arg(&config)
-        .arg("Lease")
-        .current_dir(folder())
-        .output()
-        .expect("java runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
+    let dumps = ["-dump".into(), "dot".into(), dump.display().to_string()];
+    let said = tlc::run(&folder(), &changed_file.display().to_string(), config.module(), &dumps);
+    assert_eq!(said.code, 0, "{}", said.text);
     let graph = read_dot(&dump);
     let counted = format!("{} distinct states found", graph.states.len());
-    assert!(said.contains(&counted), "the dump has {counted}: {said}");
+    assert!(said.text.contains(&counted), "the dump has {counted}: {}", said.text);
     graph
 }
 

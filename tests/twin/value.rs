@@ -1,6 +1,7 @@
 //! Values as TLA+ has them: what both sides are compared in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// A value of TLA+.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +50,17 @@ impl Value {
         Self::Record(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
+    /// A function of these. TLA+ knows no difference between a sequence and a function of 1..n.
+    pub(crate) fn function(pairs: impl IntoIterator<Item = (Self, Self)>) -> Self {
+        let pairs: BTreeMap<Self, Self> = pairs.into_iter().collect();
+        let is_sequence =
+            pairs.keys().zip(1_i64..).all(|(argument, place)| *argument == Self::Int(place));
+        if is_sequence {
+            return Self::Tuple(pairs.into_values().collect());
+        }
+        Self::Function(pairs)
+    }
+
     /// Reads a value as TLC prints it.
     pub(crate) fn parse(text: &str) -> Self {
         let mut reader = Reader { text: text.as_bytes(), at: 0 };
@@ -56,6 +68,34 @@ impl Value {
         reader.skip();
         assert_eq!(reader.at, reader.text.len(), "more than a value: {text}");
         value
+    }
+}
+
+/// As TLC reads it.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |values: &mut dyn Iterator<Item = String>| values.collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Int(number) => write!(f, "{number}"),
+            Self::Bool(truth) => f.write_str(if *truth { "TRUE" } else { "FALSE" }),
+            Self::Text(text) => write!(f, "\"{text}\""),
+            Self::Model(name) => f.write_str(name),
+            Self::Set(values) => {
+                write!(f, "{{{}}}", list(&mut values.iter().map(ToString::to_string)))
+            }
+            Self::Tuple(values) => {
+                write!(f, "<<{}>>", list(&mut values.iter().map(ToString::to_string)))
+            }
+            Self::Record(fields) => {
+                let fields = fields.iter().map(|(name, value)| format!("{name} |-> {value}"));
+                write!(f, "[{}]", list(&mut fields.into_iter()))
+            }
+            Self::Function(pairs) => {
+                let pairs: Vec<String> =
+                    pairs.iter().map(|(of, value)| format!("({of} :> {value})")).collect();
+                write!(f, "({})", pairs.join(" @@ "))
+            }
+        }
     }
 }
 
@@ -135,7 +175,7 @@ impl Reader<'_> {
                 self.needs(":>");
                 pairs.insert(argument, self.value());
             }
-            return Value::Function(pairs);
+            return Value::function(pairs);
         }
         if self.takes("\"") {
             let word = self.word();

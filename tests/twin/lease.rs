@@ -1,18 +1,58 @@
 //! A state of the Rust model as a state of `tla/Lease.tla`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tenure::lease::elector::{ElectorState, Phase, Slot, Then, Yielding};
 use tenure::lease::msg::Msg;
 use tenure::lease::record::{Expect, Holder, NodeSet, Nonce, Record};
 use tenure::lease::{MemberState, Storage, Timer};
+use stateright::Model;
 use tenure::models::lease::{LeaseState, LeaseWorld};
 use tenure::models::world::Budget;
 
+use super::graph::{State, Twin};
 use super::value::Value;
 
+impl Twin for LeaseWorld {
+    type State = LeaseState;
+
+    fn begin(&self) -> Vec<LeaseState> {
+        self.init_states()
+    }
+
+    fn steps(&self, before: &LeaseState) -> Vec<LeaseState> {
+        let mut actions = Vec::new();
+        self.actions(before, &mut actions);
+        actions.into_iter().filter_map(|action| self.next_state(before, action)).collect()
+    }
+
+    fn is_within(&self, state: &LeaseState) -> bool {
+        self.within_boundary(state)
+    }
+
+    fn tell(&self, told: &LeaseState) -> State {
+        state(self, told)
+    }
+}
+
+/// The timers, by their names in the specification.
+const TIMERS: [(&str, Timer); 6] = [
+    ("Poll", Timer::Poll),
+    ("Watch", Timer::Watch(Slot::A)),
+    ("HoldA", Timer::Hold(Slot::A)),
+    ("HoldB", Timer::Hold(Slot::B)),
+    ("Attempt", Timer::Attempt),
+    ("Yield", Timer::Yield),
+];
+
+/// The name of a timer.
+pub(crate) fn timer(timer: Timer) -> &'static str {
+    let known = TIMERS.iter().find(|(_, known)| *known == timer);
+    known.unwrap_or_else(|| panic!("{timer:?} is in no TLA+ state")).0
+}
+
 /// The variables of the specification, by name.
-pub(crate) fn state(world: &LeaseWorld, state: &LeaseState) -> BTreeMap<String, Value> {
+fn state(world: &LeaseWorld, state: &LeaseState) -> State {
     let hosts = &world.observer.hosts;
     let store = &state.nodes[world.observer.store];
     let by_host = |of: &dyn Fn(usize) -> Value| {
@@ -36,18 +76,10 @@ pub(crate) fn state(world: &LeaseWorld, state: &LeaseState) -> BTreeMap<String, 
                 ])
             })
         };
-        let known = [
-            ("Poll", Timer::Poll),
-            ("Watch", Timer::Watch(Slot::A)),
-            ("HoldA", Timer::Hold(Slot::A)),
-            ("HoldB", Timer::Hold(Slot::B)),
-            ("Attempt", Timer::Attempt),
-            ("Yield", Timer::Yield),
-        ];
-        for (timer, _) in &state.nodes[host].timers {
-            assert!(known.iter().any(|(_, known)| known == timer), "{timer:?} is in no TLA+ state");
+        for (armed, _) in &state.nodes[host].timers {
+            assert!(TIMERS.iter().any(|(_, known)| known == armed), "{armed:?} is in no TLA+ state");
         }
-        Value::record(known.map(|(name, timer)| (name, armed(timer))))
+        Value::record(TIMERS.map(|(name, timer)| (name, armed(timer))))
     };
     let durable = match (&store.state, &store.storage) {
         (Some(MemberState::Store(record)), _) | (None, Some(Storage::Store(record))) => {
@@ -126,7 +158,7 @@ fn nodes(nodes: NodeSet) -> Value {
     Value::Set(nodes.iter().map(|node| i64::from(node.0).into()).collect())
 }
 
-fn record(record: &Record) -> Value {
+pub(crate) fn record(record: &Record) -> Value {
     Value::record([
         ("version", record.version.into()),
         ("nonce", nonce(record.nonce)),
@@ -143,7 +175,7 @@ fn slot(slot: Slot) -> Value {
     }
 }
 
-fn elector(state: &ElectorState) -> Value {
+pub(crate) fn elector(state: &ElectorState) -> Value {
     assert_eq!(state.watch, Slot::A, "with L-10 one watch timer is used");
     Value::record([
         ("incarnation", state.incarnation.into()),
@@ -206,7 +238,7 @@ fn phase(phase: Phase) -> Value {
     }
 }
 
-fn message(msg: &Msg) -> Value {
+pub(crate) fn message(msg: &Msg) -> Value {
     let answer = |name: &str, of: Nonce, shown: &Record| {
         Value::record([("type", name.into()), ("nonce", nonce(of)), ("record", record(shown))])
     };
