@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::plan::Plan;
-use super::run::{Duties, Setup, Simulation, Workload};
+use super::run::{Birth, Duties, LEASE, Setup, Simulation, Workload};
 use crate::lease::client::Client;
 use crate::lease::elector::Elector;
 use crate::lease::host::Host;
@@ -18,6 +18,9 @@ use crate::lease::safeguards::Safeguards;
 use crate::lease::store::LeaseStore;
 use crate::lease::timing::Timing;
 use crate::lease::{HostView, Member, Role, View};
+use crate::trace::Traced as _;
+use crate::trace::format::{Clock, FORMAT, Header};
+use crate::trace::write::Writer;
 
 /// A cluster to simulate: hosts first, then the store, then clients.
 #[derive(Clone, Copy, Debug)]
@@ -165,13 +168,33 @@ impl Cluster {
             std::fs::write(path, b"")?;
         }
         let outside = Outside { cluster: *self, written: 0 };
-        let open = |node: u16| {
-            let path = &paths[usize::from(node)];
-            Trusting(std::fs::OpenOptions::new().append(true).open(path).ok())
+        let setup = self.setup();
+        let actors = setup.actors.clone();
+        let open = |birth: Birth| {
+            let node = usize::from(birth.node);
+            let file = std::fs::OpenOptions::new().append(true).open(&paths[node]).ok();
+            Writer::new(Trusting(file), &header(&setup.cluster, birth, &actors[node]))
         };
-        let mut simulation = Simulation::new(self.setup(), seed, plan, outside, open);
+        let mut simulation = Simulation::new(setup.clone(), seed, plan, outside, open);
         simulation.run_until(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
         Ok(simulation.steps)
+    }
+}
+
+/// What a node with this only lease writes at the beginning of a life.
+fn header(cluster: &str, birth: Birth, actor: &Member) -> Header<Member> {
+    let Birth { node, nodes, incarnation, clock, now } = birth;
+    Header {
+        tenure_trace: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: Member::PROTOCOL.to_owned(),
+        cluster: cluster.to_owned(),
+        node,
+        nodes,
+        incarnation,
+        clock: Clock { name: format!("simulated {node}"), at: clock, wall: now },
+        durable: true,
+        actors: vec![(LEASE, actor.clone())],
     }
 }
 
