@@ -1,5 +1,6 @@
 //! `tenure sim`: simulates clusters from seeds, and checks what they did.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,8 +122,25 @@ impl Subject {
         }
     }
 
-    /// Simulates one seed and judges what was done.
+    /// Simulates one seed and judges what was done. A failed assertion of an actor is a problem like others.
     fn go(&self, seed: u64, plan: Plan, length: Duration, folder: &Path) -> Result<Ran, String> {
+        let begun = Instant::now();
+        let faults = plan.faults.len();
+        let ran = AssertUnwindSafe(|| self.simulate(seed, plan, length, folder));
+        catch_unwind(ran).unwrap_or_else(|_| {
+            let problem = Some("an assertion of an actor fails, see above".to_owned());
+            let (took, summary, more) = (begun.elapsed(), String::new(), Map::new());
+            Ok(Ran { seed, faults, steps: 0, problem, took, ran: took, summary, more })
+        })
+    }
+
+    fn simulate(
+        &self,
+        seed: u64,
+        plan: Plan,
+        length: Duration,
+        folder: &Path,
+    ) -> Result<Ran, String> {
         let begun = Instant::now();
         let faults = plan.faults.len();
         match self {

@@ -110,6 +110,7 @@ impl Watch {
     }
 
     /// A step has become durable.
+    //= SPEC SIM-4
     fn take(&mut self, node: usize, Step { ledger, wish, .. }: Step) {
         let before = self.state.clone();
         self.set(node, ledger);
