@@ -145,9 +145,9 @@ impl Subject {
         let faults = plan.faults.len();
         match self {
             Self::Lease(cluster) => {
-                let steps = cluster
-                    .run(seed, plan, length, folder)
-                    .map_err(|error| format!("cannot write the traces: {error}"))?;
+                let ran = cluster.run(seed, plan, length, folder);
+                let steps =
+                    ran.map_err(|error| format!("cannot write the traces: {error}"))?.steps;
                 let ran = begun.elapsed();
                 let sources: Vec<_> =
                     cluster.traces(folder).into_iter().map(Source::File).collect();

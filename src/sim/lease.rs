@@ -56,6 +56,15 @@ impl Default for Cluster {
     }
 }
 
+/// What a run has come to, besides its traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// How many steps were taken.
+    pub steps: u64,
+    /// Whether a host leads at the end.
+    pub is_led: bool,
+}
+
 /// Clients and operator.
 #[derive(Clone, Copy, Debug)]
 pub struct Outside {
@@ -149,7 +158,7 @@ impl Cluster {
         (0..self.nodes()).map(|node| folder.join(format!("n{node}.ndjson"))).collect()
     }
 
-    /// Runs it for so long, from this seed, and writes the traces. Gives the steps that were taken.
+    /// Runs it for so long, from this seed, and writes the traces.
     ///
     /// # Errors
     ///
@@ -160,7 +169,7 @@ impl Cluster {
         plan: Plan,
         length: Duration,
         folder: &Path,
-    ) -> std::io::Result<u64> {
+    ) -> std::io::Result<Ran> {
         std::fs::create_dir_all(folder)?;
         let paths = self.traces(folder);
         // Emptied before, so that the lives of a node follow each other in one file.
@@ -177,7 +186,10 @@ impl Cluster {
         };
         let mut simulation = Simulation::new(setup.clone(), seed, plan, outside, open);
         simulation.run_until(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
-        Ok(simulation.steps)
+        let leads = |view: &Option<View>| {
+            matches!(view, Some(View::Host(HostView { role: Role::Holding, .. })))
+        };
+        Ok(Ran { steps: simulation.steps, is_led: simulation.views().iter().any(leads) })
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Duties {
     pub new_incarnation: bool,
     /// A timer does not run out before its time.
     pub never_early: bool,
+    /// A message that no honest actor says does not reach an actor.
+    pub refuses_illegal: bool,
 }
 
 impl Duties {
@@ -49,6 +51,7 @@ impl Duties {
         no_stale_timers: true,
         new_incarnation: true,
         never_early: true,
+        refuses_illegal: true,
     };
 }
 
@@ -333,10 +336,7 @@ where
             }
             Event::Synced { node, start, number } => self.synced(node, start, number),
             Event::Work => {
-                let nodes = self.setup.actors.iter().zip(&self.nodes).enumerate();
-                let views: Vec<_> = nodes
-                    .map(|(id, (actor, node))| Some(actor.view(id.into(), node.state.as_ref()?)))
-                    .collect();
+                let views = self.views();
                 let (pause, said) = self.workload.next(&views, &mut self.work);
                 self.at(self.now + nanos(pause).max(1), Event::Work);
                 if let Some((node, msg)) = said {
@@ -375,8 +375,12 @@ where
                 (Input::Deliver { src: Id::from(usize::from(node)), msg }, Origin::Told)
             }
             Waiting::Datagram(bytes) => {
-                let Ok((header, _, msg)) = wire::decode::<A::Msg>(NodeId(node), &bytes, &mut Plain)
-                else {
+                let decode = if self.setup.duties.refuses_illegal {
+                    wire::decode::<A::Msg>
+                } else {
+                    wire::codec::decode_illegal::<A::Msg>
+                };
+                let Ok((header, _, msg)) = decode(NodeId(node), &bytes, &mut Plain) else {
                     self.malformed += 1;
                     return;
                 };
@@ -554,6 +558,12 @@ where
         }
     }
 
+    /// What the nodes show now; nothing, if they are down.
+    pub fn views(&self) -> Vec<Option<A::View>> {
+        let nodes = self.setup.actors.iter().zip(&self.nodes).enumerate();
+        nodes.map(|(id, (actor, node))| Some(actor.view(id.into(), node.state.as_ref()?))).collect()
+    }
+
     fn faults_of(&self, node: u16) -> impl Iterator<Item = Kind> {
         self.active.iter().filter(move |fault| fault.node == node).map(|fault| fault.kind)
     }
@@ -610,7 +620,10 @@ where
                 self.nodes[index].down += 1;
                 self.crash(fault.node);
             }
-            Kind::BackUp => self.nodes[index].backup.clone_from(&self.nodes[index].disk[0].1),
+            Kind::BackUp => {
+                let it = &mut self.nodes[index];
+                it.backup.clone_from(&it.disk[0].1);
+            }
             Kind::Restore => {
                 self.nodes[index].down += 1;
                 self.crash(fault.node);

@@ -90,11 +90,6 @@ impl<'n> Nodes<'n> {
         assert!(is_ready, "{} does not start: {}", NAMES[node], said());
     }
 
-    /// Whether its process has been started and not killed.
-    pub fn runs(&self, node: usize) -> bool {
-        self.children[node].is_some()
-    }
-
     pub fn kill(&mut self, node: usize) {
         if let Some(mut child) = self.children[node].take() {
             child.kill().expect("a child can be killed");

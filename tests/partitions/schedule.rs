@@ -66,11 +66,6 @@ impl Schedule {
         let faults = faults.collect();
         Self { family, faults }
     }
-
-    /// When the last fault has ended.
-    pub fn end(&self) -> Duration {
-        self.faults.iter().map(|fault| fault.at + fault.lasts).max().unwrap_or_default()
-    }
 }
 
 fn kind(rng: &mut StdRng, nodes: usize, lease: Duration) -> Kind {
