@@ -52,6 +52,8 @@ use partitions::schedule::{Kind, Schedule, Target};
 use tenure::lease::timing::Timing;
 
 const SCHEDULES: u64 = 50;
+/// Within how many schedules hosts are caught that wait too short.
+const HASTY: u64 = 5;
 /// How many clusters run at a time.
 const SIDE_BY_SIDE: usize = 4;
 const FAULTS: usize = 8;
@@ -70,6 +72,9 @@ const TIMING: Timing = Timing {
     hook: ms(200),
     clock_error_ppm: 200,
 };
+
+/// Parts of a timing that waits much shorter.
+const SHORT: Timing = Timing { retry: ms(20), poll: ms(30), jitter: ms(5), ..TIMING };
 
 /// What came of one schedule.
 #[derive(Debug, Default)]
@@ -194,15 +199,20 @@ fn play(strikes: &mut Strikes<'_, '_>, onlookers: &Onlookers) -> std::io::Result
     Ok(())
 }
 
-/// One schedule from its beginning to its verdict.
-fn run(network: &Network, seed: u64, folder: &Path) -> Result<Outcome, String> {
+/// One schedule from its beginning to its verdict, with nodes that have this timing.
+fn run(
+    network: &Network,
+    seed: u64,
+    timing: impl Fn(usize) -> Timing,
+    folder: &Path,
+) -> Result<Outcome, String> {
     let schedule = Schedule::draw(seed, NAMES.len(), FAULTS, TIMING.lease);
     let text = |error: std::io::Error| error.to_string();
     let monitor = Arc::new(Monitor::default());
     let family = schedule.family;
     let relays =
         Relays::start(network, family, HOSTS, &addresses(family), seed, &monitor).map_err(text)?;
-    let mut nodes = Nodes::start(network, family, &relays, &TIMING, folder);
+    let mut nodes = Nodes::start(network, family, &relays, timing, folder);
     let onlookers = Onlookers::start(network, family, &monitor);
     if !soon(PATIENCE, || onlookers.is_settled()) {
         return Err(format!("not in order at the beginning: {}", onlookers.describe()));
@@ -253,6 +263,26 @@ fn folder(seed: u64) -> tempfile::TempDir {
     if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() }.expect("a folder")
 }
 
+/// The first two hosts were given another file than the third, with periods that are safe among themselves: they
+/// take the lease from the third while that one may still write. Otherwise nothing could ever be seen here.
+#[test]
+#[ignore = "half a minute, and as root: namespaces"]
+fn hosts_that_wait_too_short_are_caught() {
+    let hasty = |node: usize| match node {
+        0 | 1 => Timing { lease: ms(260), give_up: ms(120), renew: ms(40), hook: ms(100), ..SHORT },
+        _ => TIMING,
+    };
+    hasty(0).validate().expect("it is safe among those who have it");
+    let lab = Lab::open();
+    let network = Network::build(&lab, 0, &NAMES).expect("a network");
+    let caught = (0..HASTY).find_map(|seed| run(&network, seed, hasty, folder(seed).path()).err());
+    println!("{caught:?}");
+    drop(network);
+    assert_eq!(lab.close(), Vec::<String>::new(), "namespaces are left");
+    let said = caught.expect("two hosts had the lease at once, and nobody has seen it");
+    assert!(said.contains("rejected") || said.contains("acted under"), "{said}");
+}
+
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
@@ -283,7 +313,7 @@ fn no_schedule_of_partitions_breaks_a_property() {
                         Network::build(lab, number, &NAMES).expect("a network")
                     });
                     let folder = folder(seed);
-                    let ran = AssertUnwindSafe(|| run(place, seed, folder.path()));
+                    let ran = AssertUnwindSafe(|| run(place, seed, |_| TIMING, folder.path()));
                     let ran = catch_unwind(ran).unwrap_or_else(|_| Err("it panicked".to_owned()));
                     match ran {
                         Ok(outcome) => {

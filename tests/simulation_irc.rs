@@ -30,14 +30,16 @@ fn caught(regions: &Regions, seeds: u64) -> Option<(u64, String)> {
 #[test]
 fn what_must_hold_of_regions_holds_whatever_goes_wrong() {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    let mut wrong = Vec::new();
     for seed in 0..40 {
         let outcome = swarm(&Regions::default(), seed);
-        assert_eq!(outcome.problem, None, "seed {seed}");
+        if let Some(problem) = outcome.problem { wrong.push(format!("seed {seed}: {problem}")); }
         for (what, count) in outcome.seen {
             *seen.entry(what).or_default() += count;
         }
     }
     println!("{seen:?}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
     for what in
         ["active", "deleted", "rejected", "expired", "failed", "provisioning", "restored"]
     {

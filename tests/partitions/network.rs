@@ -1,7 +1,7 @@
 //! Hosts that can be cut off: a network namespace for each node, and a hub with a bridge between them.
 //!
 //! Everything is made with `ip` of iproute2, and nothing of it is seen outside of the namespaces. They are called
-//! `tenure-<process>-<network>-<node>`. A shell that holds the other end of a pipe removes them, with whatever still
+//! `tenure-<process>-<lab>-<network>-<node>`. A shell that holds the other end of a pipe removes them, with whatever still
 //! runs in them, as soon as the pipe is closed: when the [`Lab`] is dropped, and also when this process is killed.
 
 use std::fmt::Write as _;
@@ -12,6 +12,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -31,7 +32,9 @@ impl Lab {
     ///
     /// If this process may not make network namespaces; it says what is missing.
     pub fn open() -> Self {
-        let prefix = format!("tenure-{}-", std::process::id());
+        static LABS: AtomicU32 = AtomicU32::new(0);
+        let lab = LABS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("tenure-{}-{lab}-", std::process::id());
         // Only those that have our prefix, and only what runs in them.
         let script = format!(
             "trap '' INT TERM HUP; cat; for name in $(ls {NAMES} | grep '^{prefix}'); do \

@@ -48,11 +48,11 @@ impl<'n> Nodes<'n> {
         network: &'n Network,
         family: Family,
         relays: &Relays,
-        timing: &Timing,
+        timing: impl Fn(usize) -> Timing,
         folder: &Path,
     ) -> Self {
         for node in 0..NAMES.len() {
-            let text = file_of(node, family, relays, timing);
+            let text = file_of(node, family, relays, &timing(node));
             fs::write(folder.join(format!("{}.toml", NAMES[node])), text).expect("a file");
         }
         let folder = folder.to_owned();
