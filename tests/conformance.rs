@@ -235,6 +235,55 @@ fn every_safeguard_between_regions_is_in_the_table_and_is_shown() {
     assert_none(&problems);
 }
 
+/// Every situation has a row, and the mutants and models that a row names are registered.
+#[test]
+fn every_scenario_has_a_row_and_what_it_names_is_there() {
+    const SCENARIOS: &str = "docs/SCENARIOS.md";
+    let text = fs::read_to_string(root().join(SCENARIOS)).expect("the document is there");
+    let rows: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .filter(|(id, _)| id.starts_with("LF-") || id.starts_with("IF-"))
+        .collect();
+    let mut problems = Vec::new();
+    let wanted = (1..=52).map(|n| format!("LF-{n}")).chain((1..=35).map(|n| format!("IF-{n}")));
+    let wanted: BTreeSet<String> = wanted.collect();
+    for id in &wanted {
+        let count = rows.iter().filter(|(row, _)| row == id).count();
+        if count != 1 {
+            problems.push(format!("{SCENARIOS}: {id} has {count} rows: give it one"));
+        }
+    }
+    let mutants: BTreeSet<String> =
+        tenure::models::registry::all_mutants().into_iter().map(|entry| entry.name).collect();
+    let models: BTreeSet<String> =
+        tenure::models::registry::all_safe().into_iter().map(|entry| entry.name).collect();
+    for (id, row) in rows {
+        if !wanted.contains(id) {
+            problems.push(format!("{SCENARIOS}: {id} is no situation of the specification"));
+        }
+        // `mutant L-1`, `mutants L-22 and L-29`, `mutants I-6 to I-10 and I-12`.
+        for named in row.split("mutant").skip(1) {
+            let ends = |c: char| c == ';' || c == ':' || c == '.';
+            let named = named.split(ends).next().unwrap_or_default();
+            let word = |word: &&str| word.starts_with("L-") || word.starts_with("I-");
+            for rule in named.split([' ', ',']).filter(word) {
+                if !mutants.contains(rule) {
+                    problems.push(format!("{SCENARIOS}: {id}: there is no mutant {rule}"));
+                }
+            }
+        }
+        let kinds = ["irc-", "timed-", "timely-", "untimed-"];
+        let named = row.split('`').skip(1).step_by(2);
+        for model in named.filter(|name| kinds.iter().any(|kind| name.starts_with(kind))) {
+            if !models.contains(model) {
+                problems.push(format!("{SCENARIOS}: {id}: there is no model {model}"));
+            }
+        }
+    }
+    assert_none(&problems);
+}
+
 /// A table that names a test must not outlive it.
 #[test]
 fn every_test_that_the_documents_name_is_there() {

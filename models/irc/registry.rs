@@ -54,7 +54,7 @@ where
 }
 
 /// All that must hold in every world of control planes.
-fn invariants() -> Vec<Property<IrcWorld>> {
+pub fn invariants() -> Vec<Property<IrcWorld>> {
     vec![
         one_decision(),
         half_is_justified(),

@@ -168,6 +168,14 @@ struct Slot<A: Runnable> {
     choices: BTreeMap<String, Vec<A::Random>>,
 }
 
+/// What a step wants to leave it, once its line in the trace is written.
+struct Wanted<A: Runnable> {
+    index: usize,
+    saves: Vec<Vec<Row>>,
+    news: Option<(Published<A::View>, Option<Epoch>)>,
+    sends: Vec<(Id, Option<Header>, A::Msg)>,
+}
+
 /// What the commit thread has to do with the loop.
 struct Saving {
     committer: Committer,
@@ -212,6 +220,9 @@ struct Loop<'a, A: Runnable> {
     buffer: Box<[u8; DATAGRAM_MAX + 1]>,
     warnings: Warnings,
     recorder: Option<Box<dyn Recorder<A>>>,
+    /// What waits until the lines of its steps are written, and how many saves are among it.
+    wanted: Vec<Wanted<A>>,
+    wanted_saves: u64,
 }
 
 fn open<'a, A: Runnable>(
@@ -299,6 +310,8 @@ fn open<'a, A: Runnable>(
         buffer: Box::new([0; DATAGRAM_MAX + 1]),
         warnings: Warnings::default(),
         recorder: recorder.map(|recorder| recorder(incarnation)).transpose()?,
+        wanted: Vec::new(),
+        wanted_saves: 0,
     };
     Ok((node, Opened { address, incarnation, reader }))
 }
@@ -312,7 +325,10 @@ fn addressee(to: Id, me: NodeId, nodes: usize) -> Option<NodeId> {
 impl<A: Runnable> Loop<'_, A> {
     async fn run(mut self) -> Exit {
         let exit = match self.go_on().await {
-            Exit::Stopped => self.drain().await,
+            Exit::Stopped => {
+                self.settle();
+                self.drain().await
+            }
             exit => exit,
         };
         if let Some(recorder) = self.recorder.as_mut().filter(|_| exit == Exit::Stopped) {
@@ -355,6 +371,7 @@ impl<A: Runnable> Loop<'_, A> {
         for slot in 0..self.slots.len() {
             more |= self.make_choices(slot);
         }
+        self.settle();
         more |= self.batch(Self::next_handed)?;
         more |= self.batch(Self::next_told)?;
         more |= self.batch(Self::next_datagram)?;
@@ -362,6 +379,12 @@ impl<A: Runnable> Loop<'_, A> {
     }
 
     fn batch(&mut self, next: impl Fn(&mut Self) -> bool) -> Result<bool, Exit> {
+        let more = self.batch_of_steps(next)?;
+        self.settle();
+        Ok(more)
+    }
+
+    fn batch_of_steps(&mut self, next: impl Fn(&mut Self) -> bool) -> Result<bool, Exit> {
         for _ in 0..BATCH {
             // A node that is killed or paused does so between any two inputs.
             self.attend()?;
@@ -440,9 +463,8 @@ impl<A: Runnable> Loop<'_, A> {
         self.take_step(slot, input, now, origin);
     }
 
-    /// The only caller of [`step`]. The step's line in the trace is written before anything that it
-    /// saves, shows or sends leaves it.
-    //= SPEC TRACE-1
+    /// The only caller of [`step`]. In a node that writes a trace, what the step saves, shows and sends waits for
+    /// [`Self::settle`].
     fn take_step(&mut self, slot: usize, input: InputOf<A>, now: BootInstant, origin: Origin) {
         let index = slot;
         let slot = &mut self.slots[index];
@@ -463,7 +485,8 @@ impl<A: Runnable> Loop<'_, A> {
                         let rows = Row::difference(slot.saved.as_ref(), &storage);
                         if !rows.is_empty() {
                             saves.push(rows);
-                            number = Some(saving.committer.last() + saves.len() as u64);
+                            let before = saving.committer.last() + self.wanted_saves;
+                            number = Some(before + saves.len() as u64);
                         }
                     }
                     if let Some(recorder) = &mut recorder {
@@ -512,15 +535,53 @@ impl<A: Runnable> Loop<'_, A> {
         let published = Published { view: slot.actor.view(id, &state), deadline };
         let term = slot.actor.epoch(&state);
         let is_news = slot.wanted.as_ref() != Some(&published);
+        let shown = slot.wanted.as_ref().and_then(|shown| shown.deadline);
+        // The guard hears of what ends now, and not after the steps that come next.
+        let ends = slot.wanted.is_none()
+            || slot.term != term
+            || shown.is_some_and(|shown| deadline.is_none_or(|deadline| deadline < shown));
         if let Some(recorder) = recorder {
             recorder.end(&state, deadline.map(BootInstant::as_nanos));
-            if is_news || !saves.is_empty() || !sends.is_empty() {
-                recorder.write_out();
-            }
         }
         slot.state = Some(state);
         self.shared.count(|counts| counts.steps += 1);
+        if !is_news && saves.is_empty() && sends.is_empty() {
+            return;
+        }
+        if is_news {
+            slot.wanted = Some(published.clone());
+        }
+        let news = is_news.then_some((published, term));
+        let wanted = Wanted { index, saves, news, sends };
+        if self.recorder.is_none() {
+            self.finish(wanted);
+            return;
+        }
+        self.wanted_saves += wanted.saves.len() as u64;
+        self.wanted.push(wanted);
+        if ends {
+            self.settle();
+        }
+    }
+
+    /// Writes the lines of the last steps, at most a batch of them, and then lets out what they save, show and send.
+    //= SPEC TRACE-1
+    fn settle(&mut self) {
+        if self.wanted.is_empty() {
+            return;
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.write_out();
+        }
+        self.wanted_saves = 0;
+        for wanted in std::mem::take(&mut self.wanted) {
+            self.finish(wanted);
+        }
+    }
+
+    fn finish(&mut self, Wanted { index, saves, news, sends }: Wanted<A>) {
         if let Some(saving) = &mut self.saving {
+            let slot = &mut self.slots[index];
             for rows in saves {
                 slot.last_save = saving.committer.save(slot.lease, rows);
                 self.shared.count(|counts| counts.saves += 1);
@@ -528,7 +589,7 @@ impl<A: Runnable> Loop<'_, A> {
         }
         // The view goes before the sends: a release must not be seen by another node while this
         // one's readers still see the lease.
-        if is_news {
+        if let Some((published, term)) = news {
             self.want(index, published, term);
         }
         for (to, header, msg) in sends {

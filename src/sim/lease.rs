@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::plan::Plan;
-use super::run::{Duties, Setup, Simulation, Workload};
+use super::run::{Birth, Duties, LEASE, Setup, Simulation, Workload};
 use crate::lease::client::Client;
 use crate::lease::elector::Elector;
 use crate::lease::host::Host;
@@ -18,6 +18,9 @@ use crate::lease::safeguards::Safeguards;
 use crate::lease::store::LeaseStore;
 use crate::lease::timing::Timing;
 use crate::lease::{HostView, Member, Role, View};
+use crate::trace::Traced as _;
+use crate::trace::format::{Clock, FORMAT, Header};
+use crate::trace::write::Writer;
 
 /// A cluster to simulate: hosts first, then the store, then clients.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +54,15 @@ impl Default for Cluster {
             operate_every: Duration::from_secs(300),
         }
     }
+}
+
+/// What a run has come to, besides its traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// How many steps were taken.
+    pub steps: u64,
+    /// Whether a host leads at the end.
+    pub is_led: bool,
 }
 
 /// Clients and operator.
@@ -146,7 +158,7 @@ impl Cluster {
         (0..self.nodes()).map(|node| folder.join(format!("n{node}.ndjson"))).collect()
     }
 
-    /// Runs it for so long, from this seed, and writes the traces. Gives the steps that were taken.
+    /// Runs it for so long, from this seed, and writes the traces.
     ///
     /// # Errors
     ///
@@ -157,7 +169,7 @@ impl Cluster {
         plan: Plan,
         length: Duration,
         folder: &Path,
-    ) -> std::io::Result<u64> {
+    ) -> std::io::Result<Ran> {
         std::fs::create_dir_all(folder)?;
         let paths = self.traces(folder);
         // Emptied before, so that the lives of a node follow each other in one file.
@@ -165,13 +177,36 @@ impl Cluster {
             std::fs::write(path, b"")?;
         }
         let outside = Outside { cluster: *self, written: 0 };
-        let open = |node: u16| {
-            let path = &paths[usize::from(node)];
-            Trusting(std::fs::OpenOptions::new().append(true).open(path).ok())
+        let setup = self.setup();
+        let actors = setup.actors.clone();
+        let open = |birth: Birth| {
+            let node = usize::from(birth.node);
+            let file = std::fs::OpenOptions::new().append(true).open(&paths[node]).ok();
+            Writer::new(Trusting(file), &header(&setup.cluster, birth, &actors[node]))
         };
-        let mut simulation = Simulation::new(self.setup(), seed, plan, outside, open);
+        let mut simulation = Simulation::new(setup.clone(), seed, plan, outside, open);
         simulation.run_until(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
-        Ok(simulation.steps)
+        let leads = |view: &Option<View>| {
+            matches!(view, Some(View::Host(HostView { role: Role::Holding, .. })))
+        };
+        Ok(Ran { steps: simulation.steps, is_led: simulation.views().iter().any(leads) })
+    }
+}
+
+/// What a node with this only lease writes at the beginning of a life.
+fn header(cluster: &str, birth: Birth, actor: &Member) -> Header<Member> {
+    let Birth { node, nodes, incarnation, clock, now } = birth;
+    Header {
+        tenure_trace: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: Member::PROTOCOL.to_owned(),
+        cluster: cluster.to_owned(),
+        node,
+        nodes,
+        incarnation,
+        clock: Clock { name: format!("simulated {node}"), at: clock, wall: now },
+        durable: true,
+        actors: vec![(LEASE, actor.clone())],
     }
 }
 

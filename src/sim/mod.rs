@@ -6,9 +6,13 @@
 //! and workload, so the same seed gives the same traces to the last byte. Nodes write the traces that real
 //! nodes write, and the same check judges them: see [`crate::trace::check`].
 
+#[cfg(feature = "check")]
+pub mod irc;
 pub mod lease;
 pub mod plan;
 pub mod run;
+#[cfg(feature = "check")]
+mod watch;
 
 pub use plan::{Fault, Kind, Plan};
-pub use run::{Duties, Setup, Simulation, Workload};
+pub use run::{Birth, Duties, Setup, Simulated, Simulation, Workload};

@@ -30,6 +30,10 @@ pub enum Kind {
     Truncate(u16),
     /// The node's disk takes up to so many milliseconds longer for a save.
     SlowDisk(u16),
+    /// A copy of what the node has made durable is kept.
+    BackUp,
+    /// The node is stopped and put back to its last copy, and starts again at the end.
+    Restore,
 }
 
 /// One fault.

@@ -2,8 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::hash::Hash;
-use std::io::Write;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -11,19 +10,17 @@ use rand::{RngExt, SeedableRng};
 use stateright::actor::Id;
 
 use super::plan::{Fault, Kind, Plan};
-use crate::durable::Durable as _;
+use crate::durable::Durable;
 use crate::lease::record::NodeId;
-use crate::step::{Effect, Input, InputOf, step};
-use crate::trace::format::{Clock, FORMAT, Header as TraceHeader};
-use crate::trace::write::Writer;
-use crate::trace::{Origin, Traced};
-use crate::wire::{self, Header, Headers, Plain};
+use crate::step::{Effect, Input, InputOf, Machine, step};
+use crate::trace::{Origin, Recorder};
+use crate::wire::{self, Header, Headers, Message, Plain};
 
 const MS: u64 = 1_000_000;
 /// What clocks read at the beginning, so that a clock that is too slow is never before zero.
 const BEGINNING: u64 = 1_000_000_000_000;
-/// The only lease.
-const LEASE: u16 = 0;
+/// The only lease, or the only coordinator.
+pub(super) const LEASE: u16 = 0;
 
 //= SPEC SIM-3
 /// What a node's runtime owes its actors. A simulation without one of these shows why.
@@ -41,6 +38,8 @@ pub struct Duties {
     pub new_incarnation: bool,
     /// A timer does not run out before its time.
     pub never_early: bool,
+    /// A message that no honest actor says does not reach an actor.
+    pub refuses_illegal: bool,
 }
 
 impl Duties {
@@ -52,6 +51,7 @@ impl Duties {
         no_stale_timers: true,
         new_incarnation: true,
         never_early: true,
+        refuses_illegal: true,
     };
 }
 
@@ -68,17 +68,67 @@ pub struct Setup<A> {
     pub local: Duration,
 }
 
-/// What the surroundings say to the nodes.
-pub trait Workload<A: Traced> {
+/// An actor that can be simulated: what it says goes through the codec, and what it saves onto a disk.
+pub trait Simulated:
+    Machine<
+        Msg: Message + Clone,
+        Timer: Ord + Clone,
+        State: Debug,
+        Storage: Durable + Clone + Debug,
+        Random: Clone,
+    >
+{
+}
+
+impl<A> Simulated for A where
+    A: Machine<
+            Msg: Message + Clone,
+            Timer: Ord + Clone,
+            State: Debug,
+            Storage: Durable + Clone + Debug,
+            Random: Clone,
+        >
+{
+}
+
+/// A life of a node begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    /// Which node's.
+    pub node: u16,
+    /// How many nodes there are.
+    pub nodes: u16,
+    /// The number in its datagrams.
+    pub incarnation: u32,
+    /// What its clock reads, in nanoseconds.
+    pub clock: u64,
+    /// The simulator's time.
+    pub now: u64,
+}
+
+/// What the surroundings do to the nodes.
+pub trait Workload<A: Simulated> {
     /// What is said next: after how long, to which node, and what. `views` are what the nodes show now.
     fn next(
         &mut self,
         views: &[Option<A::View>],
         rng: &mut StdRng,
     ) -> (Duration, Option<(u16, A::Msg)>);
+
+    /// What an operator makes of a backup for a node that is put back to it, given what is on its disk. None if
+    /// nobody would: then it starts with what it has.
+    fn restored(
+        &mut self,
+        node: u16,
+        backup: &A::Storage,
+        lost: &A::Storage,
+    ) -> Option<A::Storage> {
+        let _ = (node, backup, lost);
+        None
+    }
 }
 
-enum Event<A: Traced> {
+enum Event<A: Simulated> {
     /// Some timer of a node may be due.
     Wake(u16),
     Arrive(u16, Vec<u8>),
@@ -100,13 +150,13 @@ enum Event<A: Traced> {
 }
 
 /// What waits at a node that is suspended.
-enum Waiting<A: Traced> {
+enum Waiting<A: Simulated> {
     Datagram(Vec<u8>),
     Own(A::Msg),
     Told(A::Msg),
 }
 
-struct Node<A: Traced, W> {
+struct Node<A: Simulated, R> {
     state: Option<A::State>,
     /// Counts the starts, whatever the duties: nothing of an earlier one, nor of one that has crashed, comes back.
     start: u32,
@@ -118,7 +168,8 @@ struct Node<A: Traced, W> {
     timers: BTreeMap<A::Timer, Vec<(u64, u64)>>,
     armed: u64,
     headers: Headers,
-    trace: Option<Writer<W>>,
+    trace: Option<R>,
+    backup: Option<A::Storage>,
     down: u32,
     suspended: u32,
     suspended_since: u64,
@@ -128,13 +179,13 @@ struct Node<A: Traced, W> {
     wake: Option<u64>,
 }
 
-enum Held<A: Traced> {
+enum Held<A: Simulated> {
     Datagram(u16, Vec<u8>),
     Own(A::Msg),
 }
 
-/// A running simulation. `W` is where each node's trace goes.
-pub struct Simulation<A: Traced, W, F, L> {
+/// A running simulation. `R` takes down what each node does.
+pub struct Simulation<A: Simulated, R, F, L> {
     setup: Setup<A>,
     plan: Plan,
     workload: L,
@@ -143,7 +194,7 @@ pub struct Simulation<A: Traced, W, F, L> {
     count: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event<A>>,
-    nodes: Vec<Node<A, W>>,
+    nodes: Vec<Node<A, R>>,
     active: Vec<Fault>,
     network: StdRng,
     timing: StdRng,
@@ -155,15 +206,15 @@ pub struct Simulation<A: Traced, W, F, L> {
     pub malformed: u64,
 }
 
-impl<A, W, F, L> Simulation<A, W, F, L>
+impl<A, R, F, L> Simulation<A, R, F, L>
 where
-    A: Traced<Msg: Hash>,
-    W: Write + Send,
-    F: FnMut(u16) -> W,
+    A: Simulated,
+    R: Recorder<A>,
+    F: FnMut(Birth) -> R,
     L: Workload<A>,
 {
     //= SPEC SIM-1
-    /// Puts the nodes together. `open` gives each life of a node the place where its trace goes on.
+    /// Puts the nodes together. `open` gives each life of a node the one who takes it down.
     pub fn new(setup: Setup<A>, seed: u64, plan: Plan, workload: L, open: F) -> Self {
         let stream = |n: u64| StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9).wrapping_add(n));
         let nodes = (0..setup.actors.len())
@@ -178,6 +229,7 @@ where
                 armed: 0,
                 headers: Headers::new(NodeId(node as u16), 0),
                 trace: None,
+                backup: None,
                 down: 0,
                 suspended: 0,
                 suspended_since: 0,
@@ -231,7 +283,7 @@ where
         self.now = end;
         for node in &mut self.nodes {
             if let Some(trace) = &mut node.trace {
-                <Writer<W> as crate::trace::Recorder<A>>::write_out(trace);
+                trace.write_out();
             }
         }
     }
@@ -284,10 +336,7 @@ where
             }
             Event::Synced { node, start, number } => self.synced(node, start, number),
             Event::Work => {
-                let nodes = self.setup.actors.iter().zip(&self.nodes).enumerate();
-                let views: Vec<_> = nodes
-                    .map(|(id, (actor, node))| Some(actor.view(id.into(), node.state.as_ref()?)))
-                    .collect();
+                let views = self.views();
                 let (pause, said) = self.workload.next(&views, &mut self.work);
                 self.at(self.now + nanos(pause).max(1), Event::Work);
                 if let Some((node, msg)) = said {
@@ -326,8 +375,12 @@ where
                 (Input::Deliver { src: Id::from(usize::from(node)), msg }, Origin::Told)
             }
             Waiting::Datagram(bytes) => {
-                let Ok((header, _, msg)) = wire::decode::<A::Msg>(NodeId(node), &bytes, &mut Plain)
-                else {
+                let decode = if self.setup.duties.refuses_illegal {
+                    wire::decode::<A::Msg>
+                } else {
+                    wire::codec::decode_illegal::<A::Msg>
+                };
+                let Ok((header, _, msg)) = decode(NodeId(node), &bytes, &mut Plain) else {
                     self.malformed += 1;
                     return;
                 };
@@ -384,9 +437,9 @@ where
         let (at, index) = (self.clock(node), usize::from(node));
         let it = &mut self.nodes[index];
         let trace = it.trace.as_mut().expect("it runs");
-        trace.sim_time(self.now);
+        trace.simulated(self.now);
         let durable = it.disk[0].0;
-        trace_begin::<A, W>(trace, at, durable, &input, origin);
+        trace.begin(LEASE, at, durable, &input, origin);
         let (state, effects) =
             step(&self.setup.actors[index], Id::from(index), it.state.take(), input);
         let mut sends = Vec::new();
@@ -399,7 +452,7 @@ where
                     let mut rows = 0;
                     storage.difference(before.as_ref(), &mut |_, _| rows += 1);
                     let number = (rows > 0).then(|| it.last_save + 1);
-                    <Writer<W> as crate::trace::Recorder<A>>::save(trace, &storage, number);
+                    trace.save(&storage, number);
                     if let Some(number) = number {
                         it.last_save = number;
                         it.disk.push_back((number, Some(storage)));
@@ -411,12 +464,7 @@ where
                     let is_other = to != node && usize::from(to) < self.setup.actors.len();
                     let header = is_other.then(|| it.headers.next(NodeId(to)));
                     let number = header.map(|header| header.sequence);
-                    <Writer<W> as crate::trace::Recorder<A>>::send(
-                        trace,
-                        usize::from(to).into(),
-                        &msg,
-                        number,
-                    );
+                    trace.send(usize::from(to).into(), &msg, number);
                     sends.push((to, header, msg));
                 }
                 Effect::SetTimer(timer, range) => {
@@ -425,7 +473,7 @@ where
                         if low < high { self.timing.random_range(low..=high) } else { low };
                     it.armed += 1;
                     let due = at.saturating_add(length);
-                    <Writer<W> as crate::trace::Recorder<A>>::set(trace, &timer, &range, due);
+                    trace.set(&timer, &range, due);
                     let armings = it.timers.entry(timer).or_default();
                     if self.setup.duties.no_stale_timers {
                         armings.clear();
@@ -433,19 +481,19 @@ where
                     armings.push((due, it.armed));
                 }
                 Effect::CancelTimer(timer) => {
-                    <Writer<W> as crate::trace::Recorder<A>>::cancel(trace, &timer);
+                    trace.cancel(&timer);
                     if self.setup.duties.no_stale_timers {
                         it.timers.remove(&timer);
                     }
                 }
-                Effect::Choose(key, among) => trace_choose::<A, W>(trace, &key, &among),
+                Effect::Choose(key, among) => trace.choose(&key, &among),
             }
         }
         let deadline = self.setup.actors[index].deadline(&state);
         let deadline =
             deadline.and_then(|timer| it.timers.get(&timer)?.last().map(|&(due, _)| due));
         let trace = it.trace.as_mut().expect("it runs");
-        <Writer<W> as crate::trace::Recorder<A>>::end(trace, &state, deadline);
+        trace.end(&state, deadline);
         it.state = Some(state);
         let (start, last) = (it.start, it.last_save);
         let saves = !synced.is_empty();
@@ -485,6 +533,10 @@ where
         while it.disk.len() > 1 && it.disk[1].0 <= number {
             it.disk.pop_front();
         }
+        let durable = it.disk[0].0;
+        if let Some(trace) = &mut it.trace {
+            trace.durable(durable);
+        }
         self.let_out(node);
     }
 
@@ -504,6 +556,12 @@ where
                 }
             }
         }
+    }
+
+    /// What the nodes show now; nothing, if they are down.
+    pub fn views(&self) -> Vec<Option<A::View>> {
+        let nodes = self.setup.actors.iter().zip(&self.nodes).enumerate();
+        nodes.map(|(id, (actor, node))| Some(actor.view(id.into(), node.state.as_ref()?))).collect()
     }
 
     fn faults_of(&self, node: u16) -> impl Iterator<Item = Kind> {
@@ -562,6 +620,20 @@ where
                 self.nodes[index].down += 1;
                 self.crash(fault.node);
             }
+            Kind::BackUp => {
+                let it = &mut self.nodes[index];
+                it.backup.clone_from(&it.disk[0].1);
+            }
+            Kind::Restore => {
+                self.nodes[index].down += 1;
+                self.crash(fault.node);
+                let it = &mut self.nodes[index];
+                if let (Some(backup), Some(lost)) = (&it.backup, &it.disk[0].1)
+                    && let Some(restored) = self.workload.restored(fault.node, backup, lost)
+                {
+                    it.disk = VecDeque::from([(0, Some(restored))]);
+                }
+            }
             Kind::Suspend => {
                 let it = &mut self.nodes[index];
                 it.suspended += 1;
@@ -577,7 +649,7 @@ where
     fn end(&mut self, fault: Fault) {
         let index = usize::from(fault.node);
         match fault.kind {
-            Kind::Crash => {
+            Kind::Crash | Kind::Restore => {
                 self.nodes[index].down -= 1;
                 if self.nodes[index].down == 0 {
                     self.start(fault.node);
@@ -626,7 +698,7 @@ where
         it.own = 0;
         it.wake = None;
         if let Some(mut trace) = it.trace.take() {
-            <Writer<W> as crate::trace::Recorder<A>>::write_out(&mut trace);
+            trace.write_out();
         }
     }
 
@@ -641,19 +713,14 @@ where
         it.headers = Headers::new(NodeId(node), it.life);
         it.last_save = 0;
         it.own = 0;
-        let header = TraceHeader {
-            tenure_trace: FORMAT,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: A::PROTOCOL.to_owned(),
-            cluster: self.setup.cluster.clone(),
+        let birth = Birth {
             node,
             nodes: self.setup.actors.len() as u16,
             incarnation: it.life,
-            clock: Clock { name: format!("simulated {node}"), at: clock, wall: self.now },
-            durable: true,
-            actors: vec![(LEASE, self.setup.actors[index].clone())],
+            clock,
+            now: self.now,
         };
-        it.trace = Some(Writer::new((self.open)(node), &header));
+        it.trace = Some((self.open)(birth));
         let storage = it.disk[0].1.clone();
         self.step(node, Input::Start(storage), Origin::None);
     }
@@ -661,22 +728,4 @@ where
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn trace_begin<A: Traced<Msg: Hash>, W: Write + Send>(
-    trace: &mut Writer<W>,
-    at: u64,
-    durable: u64,
-    input: &InputOf<A>,
-    origin: Origin,
-) {
-    crate::trace::Recorder::<A>::begin(trace, LEASE, at, durable, input, origin);
-}
-
-fn trace_choose<A: Traced<Msg: Hash>, W: Write + Send>(
-    trace: &mut Writer<W>,
-    key: &str,
-    among: &[A::Random],
-) {
-    crate::trace::Recorder::<A>::choose(trace, key, among);
 }

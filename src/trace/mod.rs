@@ -124,4 +124,14 @@ pub trait Recorder<A: Actor>: Send {
 
     /// The node ends in order.
     fn stop(&mut self, at: u64);
+
+    /// In a simulation: what time it is there, before each step.
+    fn simulated(&mut self, now: u64) {
+        let _ = now;
+    }
+
+    /// In a simulation: everything up to the save of this number has become durable.
+    fn durable(&mut self, number: u64) {
+        let _ = number;
+    }
 }

@@ -112,11 +112,6 @@ impl<W: Write> Writer<W> {
         writer
     }
 
-    /// Says what time it is in the simulator that runs the node.
-    pub fn sim_time(&mut self, now: u64) {
-        self.sim = Some(now);
-    }
-
     fn drain(&mut self) {
         if let Some(out) = &mut self.out
             && !self.lines.is_empty()
@@ -301,6 +296,10 @@ where
         number(&mut self.lines, at);
         self.lines.extend_from_slice(b"}\n");
         self.drain();
+    }
+
+    fn simulated(&mut self, now: u64) {
+        self.sim = Some(now);
     }
 }
 

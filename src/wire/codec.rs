@@ -194,6 +194,20 @@ pub fn decode<M: Message>(
     datagram: &[u8],
     seal: &mut dyn Seal,
 ) -> Result<(Header, u16, M), DecodeError> {
+    let (header, lease, msg) = decode_illegal::<M>(me, datagram, seal)?;
+    if !msg.is_legal() {
+        return Err(DecodeError::Illegal);
+    }
+    Ok((header, lease, msg))
+}
+
+/// The same, with messages that [`Message::is_legal`] refuses: what no honest actor says. For simulations of
+/// actors that leave out a rule.
+pub(crate) fn decode_illegal<M: Message>(
+    me: NodeId,
+    datagram: &[u8],
+    seal: &mut dyn Seal,
+) -> Result<(Header, u16, M), DecodeError> {
     let (header, sealed) = Header::read(datagram)?;
     if header.destination != me {
         return Err(DecodeError::Misdirected(header.destination));
@@ -204,9 +218,6 @@ pub fn decode<M: Message>(
     // Bytes that nobody reads could carry anything past whoever checks the message.
     if !rest.is_empty() {
         return Err(DecodeError::Trailing);
-    }
-    if !msg.is_legal() {
-        return Err(DecodeError::Illegal);
     }
     Ok((header, lease, msg))
 }

@@ -181,7 +181,7 @@ fn prober(
     }
 }
 
-fn looker(
+pub fn looker(
     host: usize,
     address: std::net::SocketAddr,
     every: Duration,

@@ -19,7 +19,7 @@ const SHARED_KEYS: u64 = 4;
 
 /// One write, and its place if it was acknowledged.
 #[derive(Clone, Debug)]
-struct Write {
+pub struct Write {
     key: String,
     value: String,
     seq: Option<u64>,
@@ -27,9 +27,15 @@ struct Write {
     answered: Instant,
 }
 
+impl Write {
+    pub fn is_acknowledged(&self) -> bool {
+        self.seq.is_some()
+    }
+}
+
 /// Places against real time: a write that was asked for after another had been acknowledged has a later place.
 /// With places that nobody shares, that is what makes a history linearizable.
-fn out_of_order(writes: &[Write]) -> Option<String> {
+pub fn out_of_order(writes: &[Write]) -> Option<String> {
     let mut by_asked: Vec<_> = writes.iter().filter(|write| write.seq.is_some()).collect();
     let mut by_answered = by_asked.clone();
     by_asked.sort_by_key(|write| write.asked);
@@ -152,7 +158,7 @@ fn table(cluster: &Cluster, host: usize) -> Option<Value> {
     answer["ok"].as_bool().filter(|&ok| ok).map(|_| answer)
 }
 
-fn write(
+pub fn write(
     writer: usize,
     address: std::net::SocketAddr,
     pause: Duration,

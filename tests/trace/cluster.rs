@@ -268,16 +268,17 @@ pub fn a_message_is_never_ahead_of_its_line() {
     cluster.kill(STORE);
 }
 
-/// How many conditional writes a second a store answers, 32 under way at a time.
-pub fn renewals_per_second(traced: bool, durable: bool, count: u64) -> f64 {
+/// How many conditional writes a second a store answers, 32 under way at a time. Its trace, if there is one, is
+/// written into that file.
+pub fn renewals_per_second(trace: Option<&Path>, durable: bool, count: u64) -> f64 {
     let cluster = Cluster::prepare();
     let mut spec = launch::spec(&cluster.config, NAMES[STORE]).unwrap();
     spec.bind = Bind::Socket(cluster.sockets[STORE].try_clone().unwrap());
     if !durable {
         spec.storage = None;
     }
-    if traced {
-        record_into(&mut spec, cluster.trace(STORE));
+    if let Some(trace) = trace {
+        record_into(&mut spec, trace.to_owned());
     }
     let node = Node::start(spec).unwrap();
     let (host, store) = (&cluster.sockets[0], node.address());

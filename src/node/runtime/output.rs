@@ -41,7 +41,6 @@ impl<A: Runnable> Loop<'_, A> {
                 shorten(held, deadline);
             }
         }
-        slot.wanted = Some(published.clone());
         self.emit(index, Held::Publish(published, term));
     }
 

@@ -1,0 +1,364 @@
+//! Real nodes in network namespaces of their own, between which links break.
+//!
+//! `cargo test --test partitions -- --ignored --nocapture`, as root, with iproute2.
+//!
+//! 50 schedules of partitions are drawn from seeds that are printed, over IPv4 or IPv6: links that are down, routes
+//! that lead nowhere, one-way and both ways, datagrams that are lost, doubled and late, and now and then a killed
+//! process. Each node writes its trace. A schedule passes if `tenure trace check` accepts the traces, no two hosts were
+//! seen to accept writes or to lead at overlapping times, by the one clock of the machine, epochs only grew, and in the
+//! end all hosts have every write again.
+//!
+//! `TENURE_SEED=n` repeats the one schedule of that seed: the same faults at the same times; how the system
+//! schedules the processes is not repeated. `TENURE_SCHEDULES=n` runs so many.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test stands outside of the cluster: it waits, and draws its own lots"
+)]
+
+mod cluster {
+    #![allow(dead_code, unreachable_pub, reason = "helpers of several tests")]
+
+    pub mod monitor;
+    pub mod process;
+    pub mod relay;
+    pub mod watch;
+    pub mod writers;
+}
+mod partitions {
+    #![allow(unreachable_pub, reason = "helpers")]
+
+    use super::cluster;
+
+    pub mod network;
+    pub mod nodes;
+    pub mod relay;
+    pub mod schedule;
+}
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cluster::monitor::Monitor;
+use cluster::process::{PATIENCE, soon};
+use cluster::writers::out_of_order;
+use partitions::network::{Lab, Network};
+use partitions::nodes::{HOSTS, NAMES, Nodes, Onlookers, addresses, judge};
+use partitions::relay::{Relays, Weather, epochs_fall};
+use partitions::schedule::{Kind, Schedule, Target};
+use tenure::lease::timing::Timing;
+
+const SCHEDULES: u64 = 50;
+/// Within how many schedules hosts are caught that wait too short.
+const HASTY: u64 = 5;
+/// How many clusters run at a time.
+const SIDE_BY_SIDE: usize = 4;
+const FAULTS: usize = 8;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const TIMING: Timing = Timing {
+    lease: ms(1000),
+    give_up: ms(600),
+    renew: ms(200),
+    retry: ms(100),
+    poll: ms(150),
+    jitter: ms(20),
+    hook: ms(200),
+    clock_error_ppm: 200,
+};
+
+/// Parts of a timing that waits much shorter.
+const SHORT: Timing = Timing { retry: ms(20), poll: ms(30), jitter: ms(5), ..TIMING };
+
+/// What came of one schedule.
+#[derive(Debug, Default)]
+struct Outcome {
+    changes: usize,
+    accepted: u64,
+    steps: u64,
+    acknowledged: usize,
+    refused: u64,
+    lost: u64,
+    doubled: u64,
+    late: u64,
+}
+
+/// Faults that are under way on one cluster. Two may strike the same thing; it heals with the last of them.
+struct Strikes<'a, 'n> {
+    network: &'n Network,
+    schedule: &'a Schedule,
+    relays: &'a Relays,
+    nodes: &'a mut Nodes<'n>,
+    unplugged: [u32; NAMES.len()],
+    holes: [[u32; NAMES.len()]; NAMES.len()],
+    killed: [u32; NAMES.len()],
+}
+
+impl Strikes<'_, '_> {
+    /// The directions in which this fault lets nothing through.
+    fn ways(kind: &Kind, target: usize) -> Vec<(usize, usize)> {
+        let all = || (0..NAMES.len()).flat_map(|from| (0..NAMES.len()).map(move |to| (from, to)));
+        let ways = all().filter(|&(from, to)| match kind {
+            Kind::OneWay(_, other) => (from, to) == (target, *other),
+            Kind::Apart(_, other) => {
+                (from, to) == (target, *other) || (from, to) == (*other, target)
+            }
+            Kind::Mute(_) => from == target,
+            Kind::Deaf(_) => to == target,
+            Kind::Split(group) => group.contains(&from) != group.contains(&to),
+            Kind::Unplugged(_) | Kind::Rough { .. } | Kind::Killed(_) => false,
+        });
+        ways.filter(|(from, to)| from != to).collect()
+    }
+
+    /// Begins a fault, or ends it.
+    fn strike(&mut self, kind: &Kind, target: usize, begins: bool) -> std::io::Result<()> {
+        let counted = |count: &mut u32| {
+            if begins {
+                *count += 1;
+                *count == 1
+            } else {
+                *count -= 1;
+                *count == 0
+            }
+        };
+        for (from, to) in Self::ways(kind, target) {
+            if counted(&mut self.holes[from][to]) {
+                self.network.blackhole(from, to, self.schedule.family, begins)?;
+            }
+        }
+        match kind {
+            Kind::Unplugged(_) => {
+                if counted(&mut self.unplugged[target]) {
+                    self.network.link(target, !begins)?;
+                }
+            }
+            Kind::Rough { loss, double, late_ms, .. } => {
+                let rough = Weather { loss: *loss, double: *double, late_ms: *late_ms };
+                self.relays.set(target, if begins { rough } else { Weather::default() });
+            }
+            Kind::Killed(_) => {
+                if counted(&mut self.killed[target]) {
+                    if begins { self.nodes.kill(target) } else { self.nodes.launch(target) }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a fault strikes now.
+fn target_of(kind: &Kind, holder: Option<usize>) -> usize {
+    let target = match kind {
+        Kind::Unplugged(target)
+        | Kind::OneWay(target, _)
+        | Kind::Mute(target)
+        | Kind::Deaf(target)
+        | Kind::Apart(target, _)
+        | Kind::Rough { target, .. }
+        | Kind::Killed(target) => *target,
+        Kind::Split(_) => return 0,
+    };
+    let node = match target {
+        Target::Node(node) => node,
+        Target::HolderOr(node) => holder.unwrap_or(node),
+    };
+    // The holder may be the very one from which it should be parted.
+    match kind {
+        Kind::OneWay(_, other) | Kind::Apart(_, other) if *other == node => (node + 1) % HOSTS,
+        _ => node,
+    }
+}
+
+/// Lets everything of a schedule happen at its time.
+fn play(strikes: &mut Strikes<'_, '_>, onlookers: &Onlookers) -> std::io::Result<()> {
+    let faults = &strikes.schedule.faults;
+    let begun = Instant::now();
+    let mut targets = vec![0; faults.len()];
+    let mut moments: Vec<(Duration, usize, bool)> = Vec::new();
+    for (index, fault) in faults.iter().enumerate() {
+        moments.push((fault.at, index, true));
+        moments.push((fault.at + fault.lasts, index, false));
+    }
+    moments.sort_unstable();
+    for (at, index, begins) in moments {
+        std::thread::sleep((begun + at).saturating_duration_since(Instant::now()));
+        let kind = &faults[index].kind;
+        if begins {
+            targets[index] = target_of(kind, onlookers.holder());
+        }
+        strikes.strike(kind, targets[index], begins)?;
+    }
+    Ok(())
+}
+
+/// One schedule from its beginning to its verdict, with nodes that have this timing.
+fn run(
+    network: &Network,
+    seed: u64,
+    timing: impl Fn(usize) -> Timing,
+    folder: &Path,
+) -> Result<Outcome, String> {
+    let schedule = Schedule::draw(seed, NAMES.len(), FAULTS, TIMING.lease);
+    let text = |error: std::io::Error| error.to_string();
+    let monitor = Arc::new(Monitor::default());
+    let family = schedule.family;
+    let relays =
+        Relays::start(network, family, HOSTS, &addresses(family), seed, &monitor).map_err(text)?;
+    let mut nodes = Nodes::start(network, family, &relays, timing, folder);
+    let onlookers = Onlookers::start(network, family, &monitor);
+    if !soon(PATIENCE, || onlookers.is_settled()) {
+        return Err(format!("not in order at the beginning: {}", onlookers.describe()));
+    }
+    let mut strikes = Strikes {
+        network,
+        schedule: &schedule,
+        relays: &relays,
+        nodes: &mut nodes,
+        unplugged: [0; NAMES.len()],
+        holes: [[0; NAMES.len()]; NAMES.len()],
+        killed: [0; NAMES.len()],
+    };
+    play(&mut strikes, &onlookers).map_err(text)?;
+    if !soon(PATIENCE, || onlookers.is_settled()) {
+        return Err(format!("not in order when all was healed: {}", onlookers.describe()));
+    }
+    let writes = onlookers.stop();
+    let traces = nodes.finish()?;
+    let tally = relays.stop();
+    let verdict = monitor.verdict();
+    let mut problems = verdict.violations;
+    problems.extend(tally.problems);
+    problems.extend(epochs_fall(&tally.epochs));
+    problems.extend(out_of_order(&writes));
+    let steps = judge(&traces).map_err(|problem| problems.push(problem)).unwrap_or(0);
+    if !problems.is_empty() {
+        return Err(problems.join("\n"));
+    }
+    Ok(Outcome {
+        changes: verdict.changes,
+        accepted: verdict.probes,
+        steps,
+        acknowledged: writes.iter().filter(|write| write.is_acknowledged()).count(),
+        refused: tally.refused,
+        lost: tally.lost,
+        doubled: tally.doubled,
+        late: tally.late,
+    })
+}
+
+/// A place in memory: what is tested is the network.
+fn folder(seed: u64) -> tempfile::TempDir {
+    let mut builder = tempfile::Builder::new();
+    let prefix = format!("tenure-partitions-{seed}-");
+    builder.prefix(&prefix);
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() }.expect("a folder")
+}
+
+/// The first two hosts were given another file than the third, with periods that are safe among themselves: they
+/// take the lease from the third while that one may still write. Otherwise nothing could ever be seen here.
+#[test]
+#[ignore = "half a minute, and as root: namespaces"]
+fn hosts_that_wait_too_short_are_caught() {
+    let hasty = |node: usize| match node {
+        0 | 1 => Timing { lease: ms(260), give_up: ms(120), renew: ms(40), hook: ms(100), ..SHORT },
+        _ => TIMING,
+    };
+    hasty(0).validate().expect("it is safe among those who have it");
+    let lab = Lab::open();
+    let network = Network::build(&lab, 0, &NAMES).expect("a network");
+    let caught = (0..HASTY).find_map(|seed| run(&network, seed, hasty, folder(seed).path()).err());
+    println!("{caught:?}");
+    drop(network);
+    assert_eq!(lab.close(), Vec::<String>::new(), "namespaces are left");
+    let said = caught.expect("two hosts had the lease at once, and nobody has seen it");
+    assert!(said.contains("rejected") || said.contains("acted under"), "{said}");
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+#[test]
+#[ignore = "about two minutes, and as root: 50 schedules of partitions between namespaces"]
+fn no_schedule_of_partitions_breaks_a_property() {
+    let lab = Lab::open();
+    let seeds: Vec<u64> = match number("TENURE_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            let first = rand::random_range(0..1 << 40);
+            (first..first + number("TENURE_SCHEDULES").unwrap_or(SCHEDULES)).collect()
+        }
+    };
+    let begun = Instant::now();
+    let next = AtomicUsize::new(0);
+    let (outcomes, failures) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for number in 0..SIDE_BY_SIDE.min(seeds.len()) {
+            let (lab, seeds, next) = (&lab, &seeds, &next);
+            let (outcomes, failures) = (&outcomes, &failures);
+            scope.spawn(move || {
+                let mut network = None;
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let place = network.get_or_insert_with(|| {
+                        Network::build(lab, number, &NAMES).expect("a network")
+                    });
+                    let folder = folder(seed);
+                    let ran = AssertUnwindSafe(|| run(place, seed, |_| TIMING, folder.path()));
+                    let ran = catch_unwind(ran).unwrap_or_else(|_| Err("it panicked".to_owned()));
+                    match ran {
+                        Ok(outcome) => {
+                            println!("TENURE_SEED={seed}: {outcome:?}");
+                            outcomes.lock().unwrap().push(outcome);
+                        }
+                        Err(problem) => {
+                            let kept = folder.keep();
+                            let schedule =
+                                Schedule::draw(seed, NAMES.len(), FAULTS, TIMING.lease);
+                            println!("TENURE_SEED={seed}: {problem}\n{schedule:#?}\nkept in {kept:?}");
+                            failures.lock().unwrap().push(seed);
+                            // What has failed in the midst of a fault has left it there.
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let left = lab.close();
+    assert!(left.is_empty(), "namespaces are left: {left:?}");
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "repeat them with TENURE_SEED={failures:?}, one at a time");
+    let outcomes = outcomes.into_inner().unwrap();
+    assert_eq!(outcomes.len(), seeds.len());
+    let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+    println!(
+        "{} schedules in {:.0} s: {} changes of holder, {} accepted writes seen, {} acknowledged to the writer, {} \
+         steps taken again; datagrams into nowhere {}, lost {}, doubled {}, late {}",
+        outcomes.len(),
+        begun.elapsed().as_secs_f64(),
+        sum(|it| it.changes as u64),
+        sum(|it| it.accepted),
+        sum(|it| it.acknowledged as u64),
+        sum(|it| it.steps),
+        sum(|it| it.refused),
+        sum(|it| it.lost),
+        sum(|it| it.doubled),
+        sum(|it| it.late),
+    );
+    assert!(outcomes.iter().all(|it| it.acknowledged > 0 && it.accepted > 0), "nothing written");
+    if seeds.len() as u64 == SCHEDULES {
+        // Otherwise nothing has been cut off.
+        let enough = sum(|it| it.changes as u64) >= SCHEDULES && sum(|it| it.refused) > 1000;
+        assert!(enough && sum(|it| it.lost) > 0 && sum(|it| it.doubled) > 0, "{outcomes:?}");
+    }
+}
