@@ -184,7 +184,9 @@ pub fn tell<'a>(world: &LeaseWorld, path: impl Iterator<Item = &'a LeaseState>) 
     raw_world.canonical = false;
     let mut at = 0;
     // The arrival of a dead message changes nothing, and is not worth telling.
-    let steps = raw_path(world, &raw_world, path).into_iter().filter(|step| step.is_step);
+    let start = raw_world.init_states().swap_remove(0);
+    let path = path.map(|state| (None, state));
+    let steps = raw_path(world, &raw_world, start, path).into_iter().filter(|step| step.is_step);
     steps
         .map(|RawStep { action, before, after, .. }| {
             at += u64::from(action == Action::Elapse);

@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tenure::explorer::gallery::{self, Kept};
 use tenure::explorer::models::{MENDED, Models, parse_path, path_text};
-use tenure::explorer::story::{Story, hex, retell, tell};
+use tenure::explorer::story::{Story, hex};
+use tenure::explorer::telling::{retell, tell};
 use tenure::explorer::{export, import, report, server};
 use tenure::models::engine::Limits;
 use tenure::models::portrait::Bar;
 use tenure::models::registry::{Expected, all_mutants};
+use tenure::models::space::{Found, Goal, Space};
 
 /// What a message may say that comes from somebody else.
 const EVIL: &str = "</script><img src=x onerror=alert(1)>";
@@ -32,7 +34,7 @@ fn server() -> SocketAddr {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                server::serve(listener, None).await.unwrap();
+                server::serve(listener, server::Named::default()).await.unwrap();
             });
         });
         address
@@ -88,7 +90,12 @@ fn kept(id: &str) -> Kept {
 
 fn told(id: &str, with_trees: bool) -> Story {
     let space = Models::new().space(id).unwrap();
-    tell(id, &*space, &parse_path(&kept(id).path).unwrap(), with_trees).unwrap()
+    tell(id, &space, &parse_path(&kept(id).path).unwrap(), with_trees).unwrap()
+}
+
+fn search(space: &dyn Space, goal: Goal) -> Found {
+    let mut on_progress = |_| ControlFlow::Continue(());
+    space.search(&space.start(), &goal, Limits::default(), &mut on_progress)
 }
 
 fn violated(story: &Story) -> Vec<usize> {
@@ -99,6 +106,8 @@ fn violated(story: &Story) -> Vec<usize> {
     moments.enumerate().filter(|(_, moment)| is_broken(moment)).map(|(row, _)| row).collect()
 }
 
+//= SPEC EXPLORER-4 test
+//= SPEC EXPLORER-11 test
 #[test]
 fn every_kept_counterexample_fails_at_its_end_and_nowhere_before_and_its_rule_prevents_it() {
     let models = Models::new();
@@ -108,13 +117,13 @@ fn every_kept_counterexample_fails_at_its_end_and_nowhere_before_and_its_rule_pr
         let path = parse_path(&path).unwrap();
         assert!(path.len() >= steps as usize, "{}: shorter than the shortest", entry.name);
         let space = models.space(&entry.name).unwrap();
-        let story = tell(&entry.name, &*space, &path, false).expect("the path is there");
+        let story = tell(&entry.name, &space, &path, false).expect("the path is there");
         assert_eq!(violated(&story), [path.len()], "{}", entry.name);
         let last = &story.steps.last().unwrap().after;
         assert!(last.properties.iter().any(|it| it.name == property && !it.is_true));
         assert_eq!(last.fingerprint.as_deref(), Some(fingerprint.as_str()), "{}", entry.name);
         let mended = models.space(&format!("{}{MENDED}", entry.name)).unwrap();
-        let again = retell("mended", &*mended, &story);
+        let again = retell("mended", &mended, &story);
         assert_eq!(violated(&again), [0; 0], "{}: with the rule", entry.name);
         let planned = again.steps.iter().filter(|step| !step.inferred).count();
         assert_eq!(
@@ -135,8 +144,7 @@ fn the_kept_counterexamples_are_those_that_a_search_finds() {
     for entry in all_mutants() {
         let Expected::Violated { property, .. } = entry.expected else { continue };
         let space = models.space(&entry.name).unwrap();
-        let mut on_progress = |_| ControlFlow::Continue(());
-        let search = space.search(Some(property), Limits::default(), &mut on_progress);
+        let search = search(&*space, Goal::Property(property.to_owned()));
         let path = search.paths.get(property).expect("it is violated");
         let here = models.find(&entry.name, path, None).unwrap();
         let fingerprint = hex(space.picture(&here.place).fingerprint);
@@ -150,6 +158,7 @@ fn the_kept_counterexamples_are_those_that_a_search_finds() {
     assert_eq!(found, gallery::kept(), "set TENURE_BLESS=1 if a model was meant to change");
 }
 
+//= SPEC EXPLORER-7 test
 #[test]
 fn only_who_calls_us_by_our_name_is_answered() {
     for host in ["evil.example", "evil.example:8642", "127.0.0.1", ""] {
@@ -163,6 +172,7 @@ fn only_who_calls_us_by_our_name_is_answered() {
     assert_eq!(from_elsewhere.status, 403);
 }
 
+//= SPEC EXPLORER-6 test
 #[test]
 fn every_answer_forbids_what_is_not_ours() {
     for path in ["/", "/app.js", "/api/models", "/api/nothing", "/../Cargo.toml"] {
@@ -176,6 +186,8 @@ fn every_answer_forbids_what_is_not_ours() {
     assert_eq!(get("/Cargo.toml").status, 404);
 }
 
+//= SPEC EXPLORER-1 test
+//= SPEC EXPLORER-8 test
 #[test]
 fn what_cannot_be_answered_is_said_in_json() {
     let cases = [
@@ -204,6 +216,7 @@ fn what_cannot_be_answered_is_said_in_json() {
     assert_eq!(get(&format!("/api/state?model=L-1&path={long}")).status, 400);
 }
 
+//= SPEC EXPLORER-2 test
 #[test]
 fn a_state_has_its_actions_its_properties_and_what_has_changed() {
     let Kept { path, fingerprint } = kept("L-1");
@@ -232,20 +245,21 @@ fn a_search_tells_how_far_it_is_and_ends_with_the_shortest_path() {
     assert_eq!(path.split('.').count(), 5, "as the registry has it");
 }
 
+//= SPEC EXPLORER-3 test
 #[test]
 fn with_two_properties_each_path_is_the_shortest_of_its_own() {
     let space = Models::new().space("irc-one").unwrap();
-    let mut on_progress = |_| ControlFlow::Continue(());
-    let all = space.search(None, Limits::default(), &mut on_progress);
+    let all = search(&*space, Goal::Everything);
     assert!(all.exhaustive && all.violated.is_empty());
     for name in ["both_active", "deleted", "rejected"] {
-        let alone = space.search(Some(name), Limits::default(), &mut on_progress);
+        let alone = search(&*space, Goal::Property(name.to_owned()));
         assert_eq!(alone.paths[name].len(), all.paths[name].len(), "{name}");
         assert!(alone.unique < all.unique, "{name}: the search stops at the first");
         assert!(!alone.exhaustive);
     }
 }
 
+//= SPEC EXPLORER-13 test
 #[test]
 fn a_story_comes_back_from_each_form_as_it_was() {
     for id in ["L-1", "L-16", "I-7", "L-28"] {
@@ -282,6 +296,7 @@ fn the_informal_trace_format_is_as_its_own_crate_reads_it() {
     assert_eq!(trace.vars, ["state"]);
 }
 
+//= SPEC EXPLORER-12 test
 #[test]
 fn a_trace_of_another_tool_is_shown() {
     let text = json!({
@@ -329,6 +344,7 @@ fn the_traces_of_the_nodes_of_a_run_are_checked_and_shown_together() {
     assert!(alone.is_err() || !alone.unwrap().notes[0].starts_with("accepted"));
 }
 
+//= SPEC EXPLORER-5 test
 #[test]
 fn what_somebody_else_has_written_cannot_leave_the_data_of_a_report() {
     let mut story = told("L-1", true);

@@ -68,6 +68,12 @@ pub enum Lost {
         /// The fingerprint in the link.
         wanted: String,
     },
+    /// The path does not end in a loop.
+    #[error("this link was made for another model: its last state is not that after step {row} again")]
+    Loop {
+        /// Where the loop should begin.
+        row: usize,
+    },
 }
 
 impl Models {
@@ -108,6 +114,7 @@ impl Models {
     /// # Errors
     ///
     /// [`Lost`], with what to do.
+    //= SPEC EXPLORER-1
     pub fn find(&self, id: &str, path: &[u32], fingerprint: Option<&str>) -> Result<Here, Lost> {
         let space = self.space(id)?;
         if path.len() > PATH_MAX {

@@ -189,7 +189,7 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
                 {fresh.length > 0 && <span class="broken">✗ {fresh.join(', ')}</span>}
                 <span>{step === null ? 'the beginning' : step.label}</span>
                 {step?.impossible && <em> cannot happen here</em>}
-                {step?.inferred && <em> was due</em>}
+                {step?.inferred && <em> {story.source === 'nodes' ? 'inferred' : 'was due'}</em>}
                 {step?.idle && !step.impossible && <em> no change</em>}
               </button>
             )
