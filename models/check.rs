@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use stateright::Model as _;
 
 use super::engine::{self, End, Limits, Progress};
 use super::lease::{LeaseState, LeaseWorld};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use stateright::actor::Id;
 use stateright::{Expectation, Model};
 
-use super::engine::{self, End, Limits, Progress, Reason, WANTED, fingerprint};
+use super::engine::{self, End, Limits, Progress, Reason, fingerprint};
 use super::lasso::{self, Question};
 use super::portrait::{Portrait, Portray, portrait};
 use super::tree::Tree;
@@ -139,7 +139,7 @@ pub struct Found {
     /// How long it took.
     pub elapsed: Duration,
     /// For each property that has one, the shortest way to its discovery, as numbers of actions; for a state
-    /// that is wanted, under [`WANTED`].
+    /// that is wanted, under [`WANTED`](engine::WANTED).
     pub paths: BTreeMap<&'static str, Vec<u32>>,
     /// The properties that are violated.
     pub violated: Vec<&'static str>,
@@ -298,7 +298,9 @@ where
                 })
                 .collect::<Vec<_>>();
             let is_told = |action: &Action| {
-                told.is_none_or(|told| std::mem::discriminant(&told) == std::mem::discriminant(action))
+                told.is_none_or(|told| {
+                    std::mem::discriminant(&told) == std::mem::discriminant(action)
+                })
             };
             let direct = successors
                 .iter()

@@ -400,6 +400,7 @@ mod tests {
         Struct { map: BTreeMap<(u8, u8), Inner>, set: BTreeSet<u8>, none: Option<u8> },
     }
 
+    //= SPEC EXPLORER-10 test
     #[test]
     fn what_is_printed_is_read() {
         assert_eq!(json(&Tree::of(&Outer::Unit)), r#""Unit""#);

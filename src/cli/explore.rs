@@ -11,9 +11,9 @@ use super::{failure, print, usage_error};
 use crate::explorer::follow::Live;
 use crate::explorer::import::import;
 use crate::explorer::models::{Models, parse_path};
+use crate::explorer::server::{self, Named};
 use crate::explorer::story::Story;
 use crate::explorer::telling::tell_around;
-use crate::explorer::server::{self, Named};
 use crate::explorer::{gallery, report};
 
 /// Arguments of `tenure explore`.

@@ -114,7 +114,10 @@ pub(super) async fn compute<T: Send + 'static>(
     })
 }
 
-pub(super) fn asked<'a>(ask: &'a BTreeMap<String, String>, name: &str) -> Result<&'a str, ApiError> {
+pub(super) fn asked<'a>(
+    ask: &'a BTreeMap<String, String>,
+    name: &str,
+) -> Result<&'a str, ApiError> {
     let missing = || ApiError::bad(format!("{name} is missing: add ?{name}="));
     ask.get(name).map(String::as_str).ok_or_else(missing)
 }
@@ -251,6 +254,10 @@ fn story_of(explorer: &Explorer, ask: &BTreeMap<String, String>) -> Result<Story
     };
     let story = explorer.tellers.tell(model, &here.space, &path, show);
     Ok(story.expect("the path was just walked")?)
+}
+
+async fn told(State(explorer): Shared, Query(ask): Ask) -> Answer {
+    ok(&compute(move || story_of(&explorer, &ask)).await?)
 }
 
 /// How far the states around one may be, in steps.

@@ -71,20 +71,21 @@ pub fn around(space: &dyn Space, begin: &[(Vec<u32>, Place)], steps: usize) -> A
     let mut places: Vec<(Vec<u32>, Place)> = Vec::new();
     let mut known: BTreeMap<u64, usize> = BTreeMap::new();
     let mut waiting = VecDeque::new();
-    let mut meet = |found: &mut Around, path: Vec<u32>, place: &Place, distance, may_grow| {
-        let print = space.picture(place).fingerprint;
-        if let Some(&at) = known.get(&print) {
-            return Some((at, None));
-        }
-        if !may_grow {
-            return None;
-        }
-        let at = found.states.len();
-        known.insert(print, at);
-        let moment = moment(space, place, distance as u64, None, Vec::new());
-        found.states.push(Near { path: path_text(&path), distance, moment });
-        Some((at, Some((path, place.clone()))))
-    };
+    let mut meet =
+        |found: &mut Around, path: Vec<u32>, place: &Place, distance: usize, may_grow: bool| {
+            let print = space.picture(place).fingerprint;
+            if let Some(&at) = known.get(&print) {
+                return Some((at, None));
+            }
+            if !may_grow {
+                return None;
+            }
+            let at = found.states.len();
+            known.insert(print, at);
+            let moment = moment(space, place, distance as u64, None, Vec::new());
+            found.states.push(Near { path: path_text(&path), distance, moment });
+            Some((at, Some((path, place.clone()))))
+        };
     for (path, place) in begin {
         if let Some((at, Some(new))) = meet(&mut found, path.clone(), place, 0, true) {
             places.push(new);

@@ -69,7 +69,9 @@ pub enum Lost {
         wanted: String,
     },
     /// The path does not end in a loop.
-    #[error("this link was made for another model: its last state is not that after step {row} again")]
+    #[error(
+        "this link was made for another model: its last state is not that after step {row} again"
+    )]
     Loop {
         /// Where the loop should begin.
         row: usize,

@@ -30,7 +30,9 @@ const GRAPH_MAX: u64 = 2_000_000;
 pub(super) async fn search(State(explorer): Shared, Query(ask): Ask) -> Answer {
     let given = |name: &str| ask.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
     let goal = match (given("goal"), given("node")) {
-        (Some(_), Some(_)) => return Err(ApiError::bad("ask for a goal or for a node, not for both")),
+        (Some(_), Some(_)) => {
+            return Err(ApiError::bad("ask for a goal or for a node, not for both"));
+        }
         (Some(goal), None) => Goal::Property(goal.to_owned()),
         (None, Some(words)) if words.contains(|c: char| c.is_ascii_digit()) => {
             let what = "a search is for words such as `host holding`: the names and numbers of nodes, epochs and \
@@ -64,8 +66,7 @@ pub(super) async fn search_loop(State(explorer): Shared, Query(ask): Ask) -> Ans
     });
     let (at, property) = at.await?;
     run(&explorer, move |on_progress| {
-        let limits =
-            Limits { time: Some(TIME_MAX), states: Some(GRAPH_MAX), ..Limits::default() };
+        let limits = Limits { time: Some(TIME_MAX), states: Some(GRAPH_MAX), ..Limits::default() };
         let found = at.space.lasso(&at.place, &property, again, limits, on_progress);
         told_loop(&property, &found.expect("the property was looked up"))
     })

@@ -102,7 +102,10 @@ struct Merge<'w, A: Replayed> {
 /// Checks the traces of the nodes of one run.
 pub fn check<A>(sources: &[Source], options: Options) -> Report
 where
-    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send> + Send + Sync,
+    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send>
+        + Send
+        + Sync
+        + 'static,
 {
     check_and_watch::<A>(sources, options, None)
 }
@@ -114,7 +117,10 @@ pub fn check_and_watch<A>(
     watcher: Option<Watcher<'_, A>>,
 ) -> Report
 where
-    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send> + Send + Sync,
+    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send>
+        + Send
+        + Sync
+        + 'static,
 {
     let report = Report {
         verdict: Verdict::Accepted,
@@ -174,7 +180,10 @@ impl<A: Replayed> Merge<'_, A> {
         spawn: impl Fn(Box<dyn FnOnce() + Send>),
     ) -> Outcome
     where
-        A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send> + Send + Sync,
+        A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send>
+            + Send
+            + Sync
+            + 'static,
     {
         let mut headers = Vec::new();
         for source in sources {

@@ -114,11 +114,7 @@ pub(super) enum Told<A: Replayed> {
 }
 
 /// Reads one trace and replays its node; hands over what is right so far.
-fn replay_node<A: Replayed>(
-    input: Box<dyn Read + Send>,
-    size: usize,
-    out: &SyncSender<Parcel<A>>,
-) {
+fn replay_node<A: Replayed>(input: Box<dyn Read + Send>, size: usize, out: &SyncSender<Parcel<A>>) {
     let mut reader = Reader::<A, _>::new(BufReader::with_capacity(1 << 18, input));
     let mut node: Option<Node<A>> = None;
     let mut parcel = Vec::with_capacity(size);
@@ -177,11 +173,12 @@ pub(super) struct Stream<A: Replayed> {
 }
 
 /// Opens a trace: what reads it, on a thread of its own, and what comes of that.
-pub(super) fn stream<A>(
-    source: &Source,
-) -> std::io::Result<(Box<dyn FnOnce() + Send>, Stream<A>)>
+pub(super) fn stream<A>(source: &Source) -> std::io::Result<(Box<dyn FnOnce() + Send>, Stream<A>)>
 where
-    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send> + Send + Sync,
+    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send>
+        + Send
+        + Sync
+        + 'static,
 {
     let input = source.open()?;
     let is_growing = matches!(source, Source::Growing(_));

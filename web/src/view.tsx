@@ -3,6 +3,7 @@ import type { ComponentChildren } from 'preact'
 import { useLayoutEffect, useMemo, useState } from 'preact/hooks'
 import { postText, save } from './api'
 import { Diagram, Twin } from './diagram'
+import { isOfRegions, Regions } from './regions'
 import { broken, cone as coneOf, moment, overlapping, search, time } from './story'
 import { StateTree } from './tree'
 import type { Change, Judged, NextAction, Story, Tree } from './types'
@@ -64,7 +65,7 @@ export function Actions<A extends NextAction>({ actions, onTake }: { actions: A[
 
 export function StoryView({ story, where, onWhere, state, actions, tools, onProblem, offline, whole, graph }: Props) {
   const row = Math.min(where.row, story.steps.length)
-  const [tab, setTab] = useState<'picture' | 'text' | 'graph'>('picture')
+  const [tab, setTab] = useState<'picture' | 'text' | 'graph' | 'regions'>('picture')
   const [near, setNear] = useState(false)
   const actors = useMemo(() => new Set(where.actors), [where.actors.join()])
   const hits = useMemo(() => search(story, where.query), [story, where.query])
@@ -150,13 +151,16 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
             <div role="group" aria-label="How to show it">
               <button type="button" aria-pressed={tab === 'picture'} onClick={() => setTab('picture')}>Diagram</button>
               <button type="button" aria-pressed={tab === 'text'} onClick={() => setTab('text')}>Text</button>
+              {isOfRegions(story) && <button type="button" aria-pressed={tab === 'regions'} onClick={() => setTab('regions')}>Regions</button>}
               {graph && <button type="button" aria-pressed={tab === 'graph'} onClick={() => setTab('graph')}>States</button>}
             </div>
             <ul class="legend" aria-label="Signs">
               <li><i class="hold" />holds</li><li><i class="hook" />stopping</li><li><i class="watch" />watches</li><li><i class="both" />overlap</li>
             </ul>
           </div>
-          {tab === 'graph' && graph ? graph : tab === 'picture'
+          {tab === 'graph' && graph ? graph
+            : tab === 'regions' && isOfRegions(story) ? <Regions story={story} now={now} before={moment(story, Math.max(0, row - 1))} />
+            : tab === 'picture'
             ? <Diagram story={story} row={row} onRow={row => onWhere({ row })} actors={actors} hits={hitSet} cone={cone} />
             : <Twin story={story} row={row} onRow={row => onWhere({ row })} actors={actors} />}
           <div class="scrubber">
