@@ -9,8 +9,8 @@ use stateright::Model as _;
 
 use super::engine::{self, End, Limits, Progress};
 use super::lease::{LeaseState, LeaseWorld};
+use super::raw::{RawStep, raw_path};
 use super::registry::{Counts, Expected, Row, TIME_MAX};
-use super::space::{RawStep, raw_path};
 use super::world::{Action, Event, Observer, Subject, World};
 
 /// What came of a row.
