@@ -165,7 +165,7 @@ struct Shown {
     fingerprint: String,
     properties: Vec<Judged>,
     within: bool,
-    tree: Tree,
+    tree: Arc<Tree>,
     changes: Vec<Change>,
     actions: Vec<Next>,
 }
@@ -186,8 +186,9 @@ async fn state(State(explorer): Shared, Query(ask): Ask) -> Answer {
         let here = here(&explorer, &ask)?;
         let space = &here.space;
         let picture = space.picture(&here.place);
-        let tree = space.tree(&here.place);
-        let changes = here.before.map(|before| tree.changes_since(&space.tree(&before)));
+        let tree = explorer.models.tree(&**space, &here.place);
+        let before = here.before.map(|before| explorer.models.tree(&**space, &before));
+        let changes = before.map(|before| tree.changes_since(&before));
         let actions = space.actions(&here.place).into_iter().zip(space.idle(&here.place));
         let next = |(index, (told, idle))| Next {
             index: u32::try_from(index).expect("few actions"),

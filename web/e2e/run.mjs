@@ -233,10 +233,10 @@ const tests = {
       page.on('request', request => asked.push(request.url()))
       const [row, last] = await grown((await at())[1] + 20)
       assert.equal(row, last, 'the end is shown')
-      const { below } = await page.evaluate(() => { const element = document.querySelector('.diagram'); return { below: element.scrollHeight - element.scrollTop - element.clientHeight } })
-      assert(below < 200, `the end is in view: ${below} px`)
-      await both('a run that is followed')
-      await picture('live')
+      await page.waitForFunction(() => {
+        const element = document.querySelector('.diagram')
+        return element.scrollHeight - element.scrollTop - element.clientHeight < 200
+      })
       await page.keyboard.press('k')
       const [held] = await at()
       const [still, more] = await grown(held + 20)
@@ -246,6 +246,8 @@ const tests = {
       const [again, now] = await grown(more + 10)
       assert.equal(again, now)
       assert.deepEqual(asked, [], 'nothing was asked for meanwhile')
+      await both('a run that is followed')
+      await picture('live')
       console.log(`    ${now} steps of a run of 5 nodes were shown as they came`)
     } finally {
       demo.kill()
@@ -269,9 +271,9 @@ const tests = {
     await other.locator('.progress').waitFor()
     const heaps = []
     const times = []
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 3; round++) {
       await open('#/model/timed-2-crash')
-      for (let step = 1; step <= 80; step++) {
+      for (let step = 1; step <= 60; step++) {
         const buttons = page.locator('.actions button:not(:has(em))')
         await buttons.first().waitFor()
         const begun = Date.now()
@@ -282,7 +284,7 @@ const tests = {
       heaps.push(await heap())
     }
     times.sort((a, b) => a - b)
-    console.log(`    320 steps beside a search: median ${times[160]} ms, p99 ${times[316]} ms; heap after each 80 steps: ${heaps.map(mb => mb.toFixed(1)).join(', ')} MB; ${availableParallelism()} cores`)
+    console.log(`    180 steps beside a search: median ${times[90]} ms, p99 ${times[178]} ms; heap after each 60 steps: ${heaps.map(mb => mb.toFixed(1)).join(', ')} MB; ${availableParallelism()} cores`)
     assert(heaps.at(-1) < heaps[0] * 1.25 + 1, `the page grows: ${heaps}`)
     await other.locator('.found').waitFor({ timeout: 300_000 })
     const told = await other.locator('.found p').first().innerText()
@@ -462,8 +464,10 @@ const tests = {
 }
 
 let failed = 0
+let count = 0
 try {
   for (const [name, test] of Object.entries(tests).filter(([name]) => name.includes(process.env.ONLY ?? ''))) {
+    count++
     try {
       await test()
       console.log(`  ok  ${name}`)
@@ -478,5 +482,5 @@ try {
   server.kill()
   rmSync(work, { recursive: true, force: true })
 }
-console.log(failed === 0 ? `all ${Object.keys(tests).length} passed` : `${failed} failed`)
-process.exit(failed === 0 ? 0 : 1)
+console.log(failed === 0 ? `all ${count} passed` : `${failed} failed`)
+process.exit(failed === 0 && count > 0 ? 0 : 1)

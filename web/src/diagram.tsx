@@ -160,7 +160,7 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
             <g class={faded(at)} key={at}><Event step={story.steps[at - 1]} x={GUTTER - 10} y={y(at)} lane={lane} /></g>
           ))}
           {story.back_to !== undefined && story.steps.length > 0 && (
-            <path class="loop" d={`M${GUTTER - 4} ${y(story.steps.length)} h-14 V${y(story.back_to)} h14`} marker-end="url(#tip)" />
+            <path class="loop" d={`M${GUTTER - 4} ${y(story.steps.length)} h-6 V${y(story.back_to)} h6`} marker-end="url(#tip)" />
           )}
           {rows.map(at => (
             <text class="count" x="30" y={y(at) + 4} key={at}>{at === 0 ? 'start' : at}</text>

@@ -1,11 +1,11 @@
 // The states around the one that is shown, and the actions between them: a picture, and its twin as a list.
-import { useEffect, useMemo, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { get } from './api'
 import type { Placed } from './layout'
 import { broken, overlapping } from './story'
 import type { Around } from './types'
 
-const SIZE = { width: 132, height: 46 }
+const SIZE = { width: 190, height: 44 }
 
 type Layout = (count: number, size: { width: number; height: number }, edges: [number, number][]) => Placed
 
@@ -26,7 +26,7 @@ function loadLayout(): Promise<Layout> {
 interface Props { model: string; path: string; onPath: (path: string) => void; onProblem: (error: Error) => void }
 
 export function StateGraph({ model, path, onPath, onProblem }: Props) {
-  const [steps, setSteps] = useState(2)
+  const [steps, setSteps] = useState(1)
   const [around, setAround] = useState<Around | null>(null)
   const [layout, setLayout] = useState<{ place: Layout } | null>(null)
   useEffect(() => { loadLayout().then(place => setLayout({ place }), onProblem) }, [])
@@ -54,7 +54,7 @@ export function StateGraph({ model, path, onPath, onProblem }: Props) {
   const word = (at: number) => {
     const { moment } = around!.states[at]
     const wrong = broken(moment)
-    return wrong.length > 0 ? `✗ ${wrong[0]}` : overlapping(moment).length > 0 ? 'overlap' : (moment.properties ?? []).filter(one => !one.always && one.is_true).map(one => one.name)[0] ?? ''
+    return wrong.length > 0 ? `✗ ${wrong[0]}` : overlapping(moment).length > 0 ? 'overlap' : around!.ways.find(way => way.to === at && way.from !== at)?.label ?? ''
   }
   const name = (at: number) => {
     const { lanes } = around!.states[at].moment
@@ -64,6 +64,12 @@ export function StateGraph({ model, path, onPath, onProblem }: Props) {
   const through = around?.ways ?? []
   const clip = (text: string, most: number) => (text.length > most ? `${text.slice(0, most - 1)}…` : text)
   const shown = around?.states.findIndex(state => state.path === path) ?? -1
+  const scroller = useRef<HTMLDivElement>(null)
+  useLayoutEffect(() => {
+    const at = placed?.nodes[shown]
+    const element = scroller.current
+    if (at && element) element.scrollTo(at.x - element.clientWidth / 3, at.y - element.clientHeight / 2)
+  }, [placed, shown])
   return (
     <div class="graph">
       <div class="graph-tools">
@@ -73,7 +79,7 @@ export function StateGraph({ model, path, onPath, onProblem }: Props) {
         <span class="quiet" role="status">{around ? `${around.states.length} states${around.complete ? '' : ', and more that are not drawn'}` : '…'}</span>
       </div>
       {around && placed && (
-        <div class="graph-scroll" tabIndex={0} role="region" aria-label="The states around this one; the list below says the same">
+        <div class="graph-scroll" ref={scroller} tabIndex={0} role="region" aria-label="The states around this one; the list below says the same">
           <svg width={placed.width} height={placed.height} viewBox={`0 0 ${placed.width} ${placed.height}`} aria-hidden="true">
             <defs><marker id="graph-tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="tip" d="M0 1 10 5 0 9z" /></marker></defs>
             {lines.map((line, at) => (
@@ -84,13 +90,14 @@ export function StateGraph({ model, path, onPath, onProblem }: Props) {
             ))}
             {around.states.map((state, at) => {
               const { x, y } = placed.nodes[at]
+              // What leads there is said in the state; what is wrong with it comes first.
               const bad = broken(state.moment).length > 0 || overlapping(state.moment).length > 0
               return (
                 <g class={`state ${at === shown ? 'shown' : ''} ${bad ? 'bad' : ''}`} key={at} onClick={() => onPath(state.path)}>
                   <title>{state.moment.lanes.map((lane, node) => `n${node} ${lane.condition} ${lane.role}`).join('\n')}</title>
                   <rect x={x - SIZE.width / 2} y={y - SIZE.height / 2} width={SIZE.width} height={SIZE.height} rx="8" />
-                  <text x={x} y={y - 3}>{clip(name(at), 20)}</text>
-                  <text class="small" x={x} y={y + 14}>{clip(word(at), 22)}</text>
+                  <text x={x} y={y - 3}>{clip(name(at), 28)}</text>
+                  <text class="small" x={x} y={y + 14}>{clip(word(at), 32)}</text>
                 </g>
               )
             })}

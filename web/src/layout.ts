@@ -5,7 +5,7 @@ export interface Placed { width: number; height: number; nodes: { x: number; y: 
 
 function place(count: number, size: { width: number; height: number }, edges: [number, number][]): Placed {
   const graph = new Graph({ multigraph: true })
-  graph.setGraph({ rankdir: 'TB', nodesep: 22, ranksep: 52, marginx: 12, marginy: 12 })
+  graph.setGraph({ rankdir: 'LR', nodesep: 12, ranksep: 74, marginx: 12, marginy: 12 })
   graph.setDefaultEdgeLabel(() => ({}))
   for (let node = 0; node < count; node++) graph.setNode(String(node), { ...size })
   edges.forEach(([from, to], at) => graph.setEdge(String(from), String(to), {}, String(at)))

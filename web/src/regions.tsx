@@ -46,7 +46,7 @@ export function Regions({ story, now, before }: { story: Story; now: Moment; bef
                     {columns.map((node, at) => {
                       const value = values[at]
                       const old = before.lanes[node].facts?.find(([other]) => other === name)?.[1]
-                      return <td key={node} class={value === old ? '' : 'changed'}>{value ?? <span class="quiet">–</span>}{value !== old && old !== undefined && <del> {old}</del>}</td>
+                      return <td key={node} class={value === old ? '' : 'changed'}>{value ?? <span class="quiet">–</span>}{value !== old && old !== undefined && <> <del>{old}</del></>}</td>
                     })}
                   </tr>
                 )
