@@ -420,7 +420,10 @@ fn work_is_read_with_its_hooks_in_order() {
 fn work_that_cannot_be_ended_in_time_is_refused() {
     let long = "[[work.stop]]\ncommand = [\"x\"]\nworst = \"951ms\"\n";
     for (work, said) in [
-        (long, "the hooks take up to 951ms and the kill switch 50ms, but S is 1s"),
+        (
+            long,
+            "the hooks take up to 951ms, but an S of 1s leaves them 949.8ms before the kill switch",
+        ),
         ("lead = [\"x\"]\n", "nothing ends it"),
         ("kill = \"x\"\nlead = []\n", "lead is empty"),
         ("[[work.stop]]\nworst = \"1ms\"\n", "0 of command, postgres, mysql and kill"),
