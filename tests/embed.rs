@@ -11,9 +11,10 @@ use tenure::embed::{
     Builder, CasOutcome, Consent, Courier, Elector, HandOverError, Hook, KillSwitch, LeaseStore,
     MemoryStore, StartError, StoreError,
 };
+use tenure::gate::EPOCH_MAX;
 use tenure::guard::Lost;
 use tenure::lease::Role;
-use tenure::lease::record::{NodeId, Record, Version};
+use tenure::lease::record::{Claim, Epoch, Holder, NodeId, Nonce, Record, Version};
 use tenure::lease::timing::{Checked, Timing};
 
 const MS: Duration = Duration::from_millis(1);
@@ -46,6 +47,11 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
         tokio::time::sleep(5 * MS).await;
     }
+}
+
+/// Waits for what must come before L has passed.
+async fn within_l<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(3000 * MS, future).await.expect("it comes within L")
 }
 
 async fn record(store: &MemoryStore) -> Record {
@@ -216,7 +222,11 @@ async fn hooks_that_do_not_fit_into_s_are_refused() {
     let hook = |worst| Hook::new("slow", worst, |_| async { Ok(()) });
     let start = |worst| builder(A, MemoryStore::new()).hook(hook(worst)).hook(hook(worst)).start();
     assert!(matches!(start(300 * MS), Err(StartError::HooksTooLong { .. })), "no time to kill");
-    start(275 * MS).unwrap();
+    let refused = start(275 * MS).unwrap_err();
+    assert!(matches!(refused, StartError::HooksTooLong { .. }), "no time on a slow clock");
+    assert!(refused.to_string().contains("S of 600ms leaves them 549.88ms"), "{refused}");
+    assert!(matches!(start(Duration::MAX), Err(StartError::HooksTooLong { .. })), "no overflow");
+    start(274 * MS).unwrap();
     let alone = Builder::new("orders", A, [A], MemoryStore::new(), timing()).start();
     assert!(matches!(alone, Err(StartError::Hosts(A))));
     let stranger = Builder::new("orders", NodeId(7), [A, B], MemoryStore::new(), timing()).start();
@@ -281,11 +291,134 @@ async fn a_hook_that_fails_has_not_stopped_the_work() {
         .unwrap();
     let term = a.acquire().await.unwrap();
     let release = tokio::spawn(term.release());
+    tokio::time::sleep(300 * MS).await;
+    assert!(!release.is_finished(), "nothing has ended the work");
     until("killed", || !killed.lock().unwrap().is_empty()).await;
+    within_l(release).await.unwrap();
     assert_eq!(*order.lock().unwrap(), ["first", "second"]);
-    assert!(record(&store).await.claim.holder.is_some());
-    assert!(!release.is_finished());
-    release.abort();
+    assert!(record(&store).await.claim.holder.is_some(), "nothing is freed");
+}
+
+/// An elector whose hook does not end well leads again, when the kill switch has done its part and L has passed.
+async fn leads_again_after(hook: Hook) {
+    let store = MemoryStore::new();
+    let (killed, kill_switch) = noted();
+    let mut a = builder(A, store.clone()).kill_switch(kill_switch).hook(hook).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    let epoch = term.epoch();
+    let left = Instant::now();
+    within_l(term.release()).await;
+    assert_eq!(killed.lock().unwrap().iter().map(|(of, _)| *of).collect::<Vec<_>>(), [epoch]);
+    assert_eq!(record(&store).await.claim.epoch, epoch, "nothing is freed");
+    let next = tokio::time::timeout(10_000 * MS, a.acquire()).await.expect("it contends again");
+    assert!(next.unwrap().epoch() > epoch);
+    assert!(left.elapsed() >= 2900 * MS, "the record stood until L: {:?}", left.elapsed());
+}
+
+//= SPEC GUARD-24 test
+#[tokio::test]
+async fn after_the_kill_switch_the_elector_contends_again_and_frees_nothing() {
+    tokio::join!(
+        leads_again_after(Hook::new("fails", 100 * MS, |_| async { Err("cannot".to_owned()) })),
+        leads_again_after(Hook::new("hangs", 100 * MS, |_| std::future::pending())),
+        leads_again_after(Hook::new("panics", 100 * MS, |_| async { panic!("as the test wants") })),
+    );
+}
+
+//= SPEC GUARD-24 test
+#[tokio::test]
+async fn work_that_outlives_its_term_and_the_next_one_holds_up_the_elector_only_until_it_ends() {
+    let store = MemoryStore::new();
+    let (_, kill_switch) = noted();
+    let mut a = builder(A, store.clone()).kill_switch(kill_switch).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    let guard = term.guard();
+    let work = guard.enter(MS).unwrap();
+    drop(term);
+    // The kill switch, which only takes a note, has left the work running: L passes, and the next term cannot begin.
+    let begun = Instant::now();
+    while record(&store).await.claim.epoch < 2 {
+        assert!(begun.elapsed() < 10_000 * MS, "it never contended");
+        tokio::time::sleep(5 * MS).await;
+    }
+    tokio::time::sleep(100 * MS).await;
+    assert!(guard.permit(Duration::ZERO).is_err());
+    drop(work);
+    let next = tokio::time::timeout(10_000 * MS, a.acquire()).await.expect("it contends again");
+    assert!(next.unwrap().epoch() > 2);
+}
+
+/// An elector over a record that somebody has written with this epoch: it does nothing until that is put right.
+async fn leaves_alone(epoch: Epoch) {
+    let store = MemoryStore::new();
+    let by = Holder { node: B, incarnation: 7 };
+    let in_sync = [A, B].into_iter().collect();
+    let claim = Claim { holder: Some(by), epoch, lease: 300 * MS, in_sync };
+    let wrong = Record { version: 1, nonce: Nonce { by, n: 1 }, claim: claim.clone() };
+    assert_eq!(store.cas("orders", 0, wrong.clone()).await, CasOutcome::Committed);
+    let (killed, kill_switch) = noted();
+    let mut a = builder(A, store.clone()).kill_switch(kill_switch).start().unwrap();
+    tokio::time::sleep((3000 + 1500 + 600) * MS).await;
+    assert_eq!(record(&store).await, wrong, "it is left alone");
+    assert!(killed.lock().unwrap().is_empty());
+    let claim = Claim { holder: None, epoch: 5, ..claim };
+    let right = Record { version: 2, nonce: Nonce { by, n: 2 }, claim };
+    assert_eq!(store.cas("orders", 1, right).await, CasOutcome::Committed);
+    let term = tokio::time::timeout(5000 * MS, a.acquire()).await.expect("it is put right");
+    assert_eq!(term.unwrap().epoch(), 5);
+}
+
+//= SPEC GUARD-25 test
+#[tokio::test]
+async fn a_record_with_an_epoch_that_no_term_can_have_is_left_alone_until_it_is_put_right() {
+    tokio::join!(leaves_alone(EPOCH_MAX), leaves_alone(1 << 40), leaves_alone(u64::MAX));
+}
+
+/// A store that never answers, and counts the requests that wait.
+#[derive(Clone, Default)]
+struct Hanging {
+    waiting: Arc<AtomicU64>,
+    most: Arc<AtomicU64>,
+}
+
+struct Waiting(Arc<AtomicU64>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Hanging {
+    async fn hang(&self) -> ! {
+        let now = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        let _waiting = Waiting(Arc::clone(&self.waiting));
+        self.most.fetch_max(now, Ordering::SeqCst);
+        std::future::pending().await
+    }
+}
+
+impl LeaseStore for Hanging {
+    async fn read(&self, _: &str) -> Result<Option<Record>, StoreError> {
+        self.hang().await
+    }
+
+    async fn cas(&self, _: &str, _: Version, _: Record) -> CasOutcome {
+        self.hang().await
+    }
+}
+
+//= SPEC GUARD-27 test
+#[tokio::test]
+async fn a_store_that_hangs_holds_no_more_requests_than_go_into_g() {
+    let store = Hanging::default();
+    let a = builder(A, store.clone()).start().unwrap();
+    tokio::time::sleep(3 * 1500 * MS).await;
+    let most = store.most.load(Ordering::SeqCst);
+    // One each P, early by the jitter at the most.
+    assert!((10..=1500 / 80 + 1).contains(&most), "{most} at a time");
+    a.shutdown().await;
+    until("the last are given up", || store.waiting.load(Ordering::SeqCst) == 0).await;
 }
 
 #[tokio::test]
@@ -305,11 +438,12 @@ async fn a_command_is_a_hook() {
 async fn a_command_that_hangs_is_ended_and_the_kill_switch_is_pulled() {
     let (killed, kill_switch) = noted();
     let hook = Hook::command("sleep", ["60"], 200 * MS);
-    let mut a = builder(A, MemoryStore::new()).hook(hook).kill_switch(kill_switch).start().unwrap();
+    let store = MemoryStore::new();
+    let mut a = builder(A, store.clone()).hook(hook).kill_switch(kill_switch).start().unwrap();
     let release = tokio::spawn(a.acquire().await.unwrap().release());
     until("killed", || !killed.lock().unwrap().is_empty()).await;
-    assert!(!release.is_finished());
-    release.abort();
+    within_l(release).await.unwrap();
+    assert!(record(&store).await.claim.holder.is_some(), "nothing is freed");
 }
 
 /// The elector of the other host, when it is there.
@@ -389,6 +523,60 @@ async fn a_term_whose_work_is_dead_is_not_renewed() {
     let silent = Instant::now();
     term.cancelled().await;
     assert!(silent.elapsed() <= 700 * MS + 300 * MS + 300 * MS, "{:?}", silent.elapsed());
+}
+
+/// Work that takes most of S to end after its token is cancelled, and when it wrote last.
+fn slow_work(token: tokio_util::sync::CancellationToken) -> tokio::task::JoinHandle<Instant> {
+    tokio::spawn(async move {
+        token.cancelled().await;
+        let cancelled = Instant::now();
+        while cancelled.elapsed() < 480 * MS {
+            tokio::time::sleep(5 * MS).await;
+        }
+        Instant::now()
+    })
+}
+
+/// Waits for the next term, whosever it is, and gives the time at which it had begun.
+async fn next_term(a: &mut Elector, b: &mut Elector, above: u64) -> Instant {
+    let term = tokio::select! { term = a.acquire() => term, term = b.acquire() => term }.unwrap();
+    assert!(term.epoch() > above);
+    Instant::now()
+}
+
+//= SPEC GUARD-21 test
+#[tokio::test]
+async fn a_silent_term_is_not_given_back_while_its_work_may_still_run() {
+    let store = MemoryStore::new();
+    let mut a = builder(A, store.clone()).alive_within(300 * MS).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    let mut b = builder(B, store.clone()).start().unwrap();
+    let work = slow_work(term.token());
+    let begun = next_term(&mut a, &mut b, term.epoch()).await;
+    let last_write = work.await.unwrap();
+    assert!(
+        begun > last_write,
+        "the next term began {:?} before the last write",
+        last_write - begun
+    );
+}
+
+//= SPEC GUARD-21 test
+#[tokio::test]
+async fn a_term_that_was_revoked_in_the_guard_is_not_given_back_while_its_work_may_still_run() {
+    let store = MemoryStore::new();
+    let mut a = builder(A, store.clone()).start().unwrap();
+    let term = a.acquire().await.unwrap();
+    let mut b = builder(B, store.clone()).start().unwrap();
+    let work = slow_work(term.token());
+    assert!(term.guard().revoke(term.epoch()));
+    let begun = next_term(&mut a, &mut b, term.epoch()).await;
+    let last_write = work.await.unwrap();
+    assert!(
+        begun > last_write,
+        "the next term began {:?} before the last write",
+        last_write - begun
+    );
 }
 
 #[tokio::test]

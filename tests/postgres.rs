@@ -439,6 +439,52 @@ async fn the_hook_makes_a_server_read_only_and_ends_its_sessions() {
     assert!(is_writable);
 }
 
+/// A process that is stopped, until this is dropped.
+struct Stopped(rustix::process::Pid);
+
+impl Stopped {
+    fn new(pid: i32) -> Self {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.0, Signal::CONT);
+    }
+}
+
+//= SPEC GUARD-23 test
+#[tokio::test]
+#[ignore = "needs the programs of a PostgreSQL server"]
+async fn the_hook_does_not_finish_while_a_session_from_before_is_left() {
+    use tenure::embed::postgres::make_read_only;
+    let pair = alone();
+    let conninfo = format!("host=127.0.0.1 port={} user=postgres", pair.ports[0]);
+    let connect = async || {
+        let (client, connection) = tokio_postgres::connect(&conninfo, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let before = connect().await;
+    let pid: i32 = before.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let is_there = async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+        connect().await.query_one(sql, &[&pid]).await.unwrap().get::<_, i64>(0) == 1
+    };
+    // It stands for one that is in the part of a commit that nothing interrupts.
+    let stopped = Stopped::new(pid);
+    let stopping = tokio::time::timeout(Duration::from_secs(1), make_read_only(&conninfo)).await;
+    assert!(is_there().await, "it cannot end");
+    assert!(stopping.is_err(), "it has finished beside a session: {stopping:?}");
+    drop(stopped);
+    let stopping = tokio::time::timeout(Duration::from_secs(10), make_read_only(&conninfo)).await;
+    stopping.expect("nothing holds it up").unwrap();
+    assert!(!is_there().await);
+}
+
 /// Status and body.
 fn http(method: &str, address: &str, path: &str) -> Option<(u16, String)> {
     use std::io::{Read as _, Write as _};

@@ -14,7 +14,6 @@ use super::keeper::Charge;
 use super::kill::Grouped;
 use crate::clock::BootInstant;
 use crate::config::{Config, Lease, Work};
-use crate::embed::KILL_TAKES;
 use crate::lease::msg::Msg;
 use crate::lease::record::{Epoch, NodeId};
 use crate::lease::{Member, Role, View};
@@ -72,7 +71,7 @@ impl Keeper {
         epoch: Epoch,
         until: BootInstant,
     ) -> Result<Self, String> {
-        let within = lease.timing.get().hook.saturating_sub(KILL_TAKES);
+        let within = lease.timing.stop_within();
         let (name, until_ns) = (lease.name.clone(), until.as_nanos());
         let work = work.clone();
         let charge = Charge { lease: name, epoch, until: until_ns, within, work };

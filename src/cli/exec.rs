@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::warden::{KILL_TAKES, code_of};
+use super::warden::code_of;
 use super::watchdog::{Watchdog, WatchdogMode};
 use crate::clock::BootInstant;
 use crate::config::{Config, Lease, Role};
@@ -119,7 +119,7 @@ impl Work {
         epoch: Epoch,
         until: BootInstant,
     ) -> Result<Self, String> {
-        let grace = lease.timing.hook.saturating_sub(KILL_TAKES);
+        let grace = lease.timing.stop_within();
         let longest = lease.timing.lease.saturating_sub(lease.timing.give_up);
         let watchdog = Watchdog::arm(&args.watchdog_device, args.watchdog, longest)?;
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -167,7 +167,7 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
-    if lease.timing.hook <= KILL_TAKES {
+    if lease.timing.stop_within().is_zero() {
         return Err(format!("hook is {:?}: to end a command takes more", lease.timing.hook));
     }
     let mut spec = launch::spec(config, &args.id).map_err(|error| text(&error))?;

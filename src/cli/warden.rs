@@ -27,9 +27,6 @@ use tokio::sync::mpsc;
 use crate::clock::BootInstant;
 use crate::node::clock::WakeUp;
 
-/// How long a SIGKILL may take: that much before S has passed it is sent.
-pub(super) const KILL_TAKES: Duration = Duration::from_millis(50);
-
 /// The arguments of the warden, which `tenure lease exec` starts.
 #[derive(Debug, Args)]
 pub struct WardenArgs {

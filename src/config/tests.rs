@@ -403,7 +403,7 @@ fn work_is_read_with_its_hooks_in_order() {
     let config = with_work(
         "lead = [\"up\", \"now\"]\nkill = \"b.pid\"\n\
          [[work.stop]]\ncommand = [\"down\"]\nworst = \"600ms\"\n\
-         [[work.stop]]\nkill = \"/run/x.pid\"\nworst = \"350ms\"\n",
+         [[work.stop]]\nkill = \"/run/x.pid\"\nworst = \"349ms\"\n",
     )
     .unwrap();
     assert_eq!(config.work(NodeId(0), 0), None);
@@ -412,15 +412,18 @@ fn work_is_read_with_its_hooks_in_order() {
     assert_eq!(work.kill, Some("dir/b.pid".into()));
     let stop = |how, millis| StopHook { how, worst: Duration::from_millis(millis) };
     let command = How::Command(vec!["down".to_owned()]);
-    assert_eq!(work.stop, [stop(command, 600), stop(How::Kill("/run/x.pid".into()), 350)]);
+    assert_eq!(work.stop, [stop(command, 600), stop(How::Kill("/run/x.pid".into()), 349)]);
 }
 
 //= SPEC GUARD-14 test
 #[test]
 fn work_that_cannot_be_ended_in_time_is_refused() {
-    let long = "[[work.stop]]\ncommand = [\"x\"]\nworst = \"951ms\"\n";
+    let long = "[[work.stop]]\ncommand = [\"x\"]\nworst = \"950ms\"\n";
     for (work, said) in [
-        (long, "the hooks take up to 951ms and the kill switch 50ms, but S is 1s"),
+        (
+            long,
+            "the hooks take up to 950ms, but an S of 1s leaves them 949.8ms before the kill switch",
+        ),
         ("lead = [\"x\"]\n", "nothing ends it"),
         ("kill = \"x\"\nlead = []\n", "lead is empty"),
         ("[[work.stop]]\nworst = \"1ms\"\n", "0 of command, postgres, mysql and kill"),

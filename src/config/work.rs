@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Lease, Node, Role};
 use crate::duration::{self, DurationError};
-use crate::embed::{KILL_TAKES, StopMode, StopModeError};
+use crate::embed::{StopMode, StopModeError};
 use crate::lease::record::NodeId;
 
 /// What a host does beside its part in the election of one lease.
@@ -127,14 +127,16 @@ pub enum WorkError {
     Duration(#[from] DurationError),
     /// The hooks may take longer than S.
     #[error(
-        "the hooks take up to {hooks:?} and the kill switch {KILL_TAKES:?}, but S is {stop:?}: raise `hook` in \
-         the timing of the lease, or give the hooks less"
+        "the hooks take up to {hooks:?}, but an S of {stop:?} leaves them {left:?} before the kill switch: raise \
+         `hook` in the timing of the lease, or give the hooks less"
     )]
     TooLong {
         /// The sum of the hooks' times.
         hooks: Duration,
         /// S.
         stop: Duration,
+        /// What they may take: [`Timing::stop_within`](crate::lease::timing::Timing::stop_within).
+        left: Duration,
     },
 }
 
@@ -204,10 +206,10 @@ impl RawWork {
         if stop.is_empty() && kill.is_none() {
             return Err(WorkError::NothingStops);
         }
-        let within = lease.timing.get().hook;
+        let (within, left) = (lease.timing.hook, lease.timing.stop_within());
         let hooks = stop.iter().fold(Duration::ZERO, |sum, hook| sum.saturating_add(hook.worst));
-        if hooks.saturating_add(KILL_TAKES) > within {
-            return Err(WorkError::TooLong { hooks, stop: within });
+        if left.is_zero() || hooks > left {
+            return Err(WorkError::TooLong { hooks, stop: within, left });
         }
         Ok(Work { node: node.id, lease: lease.index, lead, follow, stop, kill })
     }

@@ -9,27 +9,32 @@
 //! when the input is in hand, and before anything of its step is sent; a term that has ended is ended in the
 //! guard before anything of that step leaves.
 
-use std::future::Future;
+mod asking;
+mod ending;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stateright::actor::Id;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::Courier;
 use super::hook::Hook;
 use super::sentry::Watched;
 use super::stats::Stats;
-use super::store::{CasOutcome, LeaseStore};
+use super::store::LeaseStore;
 use super::term::{HandOverError, LeaderView, Term};
-use super::{Consent, Courier};
 use crate::clock::BootInstant;
 use crate::guard::Refused;
 use crate::lease::elector::Phase;
 use crate::lease::host::HostStorage;
 use crate::lease::msg::Msg;
-use crate::lease::record::{Epoch, Expect, NodeId, Record};
+use crate::lease::record::{Epoch, NodeId};
 use crate::lease::{Member, MemberState, Storage, Timer, View};
 use crate::node::Guard;
 use crate::node::clock::WakeUp;
@@ -46,12 +51,12 @@ pub(super) enum Command {
     StepDown { epoch: Epoch, done: oneshot::Sender<()> },
     /// End this term for another host.
     HandOver { epoch: Epoch, target: NodeId, done: oneshot::Sender<Result<(), HandOverError>> },
-    /// The leadership was dropped: this life of the host is over.
-    Abandon { epoch: Epoch },
-    /// Somebody else has ended the term in the guard: the deadline thread.
-    Expired { epoch: Epoch },
+    /// The leadership was dropped, or the guard no longer permits the term: this life of the host is over.
+    Abandon { epoch: Epoch, reason: &'static str },
     /// Nothing of this term runs any more.
     Stopped { epoch: Epoch },
+    /// The same, and it was the kill switch that ended it.
+    Killed { epoch: Epoch },
     /// Give the lease back, and end.
     Shutdown,
 }
@@ -74,6 +79,9 @@ pub(super) struct Parts<S> {
     pub(super) hooks: Arc<Vec<Hook>>,
     pub(super) courier: Option<Arc<dyn Courier>>,
     pub(super) guard: Arc<Guard>,
+    /// G.
+    pub(super) give_up: Duration,
+    /// What of S is left before the kill switch, on this machine's clock.
     pub(super) stop_within: Duration,
     pub(super) alive_within: Option<Duration>,
     pub(super) once: bool,
@@ -89,6 +97,12 @@ pub(super) struct Driver<S> {
     timers: Timers<Timer>,
     /// The term that the guard was told of last, until it has ended.
     term: Option<Arc<Term>>,
+    /// The term that this life has held last, and its last deadline.
+    until: Option<(Epoch, BootInstant)>,
+    /// The term whose work was told last to end, until it has.
+    stopping: Option<Epoch>,
+    /// Requests that the store may be answering, and when they were sent.
+    asked: Vec<(BootInstant, AbortHandle)>,
     /// Who waits for the end of a term to be complete.
     releases: Vec<(Epoch, oneshot::Sender<()>)>,
     hand_overs: Vec<(Epoch, oneshot::Sender<Result<(), HandOverError>>)>,
@@ -105,6 +119,9 @@ impl<S: LeaseStore> Driver<S> {
             state: None,
             timers: Timers::new(),
             term: None,
+            until: None,
+            stopping: None,
+            asked: Vec::new(),
             releases: Vec::new(),
             hand_overs: Vec::new(),
             sent: None,
@@ -147,13 +164,17 @@ impl<S: LeaseStore> Driver<S> {
         if let Some(epoch) = epoch {
             self.stop(epoch);
         }
+        for (_, task) in &self.asked {
+            task.abort();
+        }
         let unknown = LeaderView::UNKNOWN;
         self.parts.shown.view.send_replace(unknown);
     }
 
     fn is_over(&self) -> bool {
         let is_done = self.is_ending || self.parts.once && self.had_a_term;
-        is_done && matches!(self.phase(), Some(Phase::Watching { .. } | Phase::Acquiring))
+        let is_idle = matches!(self.phase(), Some(Phase::Watching { .. } | Phase::Acquiring));
+        is_done && is_idle && self.stopping.is_none()
     }
 
     fn phase(&self) -> Option<Phase> {
@@ -163,12 +184,13 @@ impl<S: LeaseStore> Driver<S> {
         }
     }
 
-    /// A new life, under a name that no life ever had: 63 random bits in place of a counter on disk.
+    /// A new life, under a name that no life ever had: 62 random bits in place of a counter on disk, the most that
+    /// [`COUNT_MAX`](crate::wire::COUNT_MAX) leaves.
     fn begin(&mut self) {
         self.timers = Timers::new();
         self.state = None;
         self.sent = None;
-        let incarnation = rand::random::<u64>() >> 1;
+        let incarnation = rand::random::<u64>() >> 2;
         let saved = HostStorage { incarnation, resumed: None, table: None };
         self.take_step(Input::Start(Some(Storage::Host(saved))), BootInstant::now());
     }
@@ -179,6 +201,10 @@ impl<S: LeaseStore> Driver<S> {
         let to_myself = |msg| Input::Deliver { src: Id::from(self.parts.me), msg };
         match command {
             Command::Deliver(src, msg) => {
+                if let Err(error) = asking::check(&msg) {
+                    tracing::warn!(lease = &*self.parts.lease, %error, "nothing is done about it");
+                    return;
+                }
                 self.count_answer(&msg);
                 self.take_step(Input::Deliver { src: src.into(), msg }, now);
             }
@@ -207,20 +233,12 @@ impl<S: LeaseStore> Driver<S> {
                     self.answer();
                 }
             }
-            Command::Abandon { epoch } => {
-                if self.phase().and_then(Phase::holding) == Some(epoch) {
-                    // The host crashes, as far as the protocol is concerned: its record stands until L has
-                    // passed, also for its own next life.
-                    self.parts.stats.transition("abandoned");
-                    self.end_term();
-                    self.stop(epoch);
-                    self.begin();
-                }
+            Command::Abandon { epoch, reason } => self.abandon(epoch, reason),
+            Command::Killed { epoch } => self.has_killed(epoch),
+            Command::Stopped { epoch } => {
+                self.stopping.take_if(|stopping| *stopping == epoch);
+                self.take_step(to_myself(Msg::Stopped { epoch }), now);
             }
-            Command::Expired { epoch } => {
-                self.take_step(to_myself(Msg::StepDown { epoch }), now);
-            }
-            Command::Stopped { epoch } => self.take_step(to_myself(Msg::Stopped { epoch }), now),
             Command::Shutdown => {
                 self.is_ending = true;
                 if let Some(epoch) = self.phase().and_then(Phase::holding) {
@@ -236,28 +254,25 @@ impl<S: LeaseStore> Driver<S> {
         loop {
             let now = BootInstant::now();
             let Some(timer) = self.timers.fire(now, pass) else { return now };
-            let input = match (timer, self.phase().and_then(Phase::holding)) {
+            match (timer, self.phase().and_then(Phase::holding)) {
                 (Timer::Attempt, Some(epoch)) if !self.is_alive(now) => {
                     tracing::warn!(
                         lease = &*self.parts.lease,
                         epoch,
                         "the work gives no sign of life"
                     );
-                    self.parts.stats.transition("not_alive");
-                    let msg = Msg::StepDown { epoch };
-                    Input::Deliver { src: Id::from(self.parts.me), msg }
+                    self.abandon(epoch, "not_alive");
+                    // The timers are those of another life.
+                    return BootInstant::now();
                 }
                 (Timer::Hold(_), Some(_)) => {
-                    let input = Input::Fire(timer);
-                    self.take_step(input, now);
+                    self.take_step(Input::Fire(timer), now);
                     if self.phase().and_then(Phase::holding).is_none() {
                         self.parts.stats.self_fence();
                     }
-                    continue;
                 }
-                _ => Input::Fire(timer),
-            };
-            self.take_step(input, now);
+                _ => self.take_step(Input::Fire(timer), now),
+            }
         }
     }
 
@@ -307,6 +322,7 @@ impl<S: LeaseStore> Driver<S> {
             self.end_term();
         }
         if let (Some(epoch), Some(deadline)) = (epoch, deadline) {
+            self.until = Some((epoch, deadline));
             self.permit(epoch, deadline);
         }
         let View::Host(view) = view else { unreachable!("the actor is a host") };
@@ -356,149 +372,10 @@ impl<S: LeaseStore> Driver<S> {
             // Ended behind the elector's back, or not to be had: then the elector gives it up too.
             Some(refused) => {
                 tracing::warn!(lease = &*self.parts.lease, epoch, %refused, "the term is given up");
-                tell(&self.parts.commands, Command::Expired { epoch });
+                // Also one that has not begun: what waits for the end of its work must not wait for ever.
+                guard.revoke(epoch);
+                tell(&self.parts.commands, Command::Abandon { epoch, reason: "not_permitted" });
             }
-        }
-    }
-
-    /// Ends the term in this process: nothing is permitted from here on, and its token is cancelled.
-    fn end_term(&mut self) {
-        let Some(term) = self.term.take() else { return };
-        term.guard.revoke(term.epoch);
-        term.token.cancel();
-        self.parts.shown.term.send_replace(None);
-        self.parts.stats.transition("ended");
-    }
-
-    fn send(&mut self, to: NodeId, msg: Msg, now: BootInstant) {
-        match msg {
-            Msg::Stopped { epoch } if to == self.parts.me => self.stop(epoch),
-            Msg::Read { nonce } if to == self.parts.store_id => {
-                let (store, lease) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.lease));
-                self.ask(async move {
-                    match store.read(&lease).await {
-                        Ok(record) => {
-                            let record = record.unwrap_or_else(Record::absent);
-                            Some(Msg::ReadOk { nonce, record })
-                        }
-                        Err(error) => {
-                            tracing::warn!(lease = &*lease, %error, "it is read again");
-                            None
-                        }
-                    }
-                });
-            }
-            Msg::Write { nonce, expect: Expect::Version(version), claim }
-                if to == self.parts.store_id =>
-            {
-                self.note_sent(nonce.n, now);
-                let (store, lease) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.lease));
-                let commands = self.parts.commands.clone();
-                self.ask(async move {
-                    let record = Record { version: version.checked_add(1)?, nonce, claim };
-                    match store.cas(&lease, version, record.clone()).await {
-                        CasOutcome::Committed => Some(Msg::Written { nonce, record }),
-                        CasOutcome::Conflict(record) => {
-                            let record = record.unwrap_or_else(Record::absent);
-                            Some(Msg::Conflict { nonce, record })
-                        }
-                        // The protocol asks again, and finds its own write if it has landed (L-19, L-21).
-                        CasOutcome::Unknown => {
-                            tell(&commands, Command::Unknown(nonce.n));
-                            None
-                        }
-                    }
-                });
-            }
-            Msg::Consent { record } => {
-                if let Some(courier) = &self.parts.courier {
-                    let courier = Arc::clone(courier);
-                    let consent = Consent { from: self.parts.me, record };
-                    let lease = Arc::clone(&self.parts.lease);
-                    self.parts
-                        .runtime
-                        .spawn(async move { courier.send(&lease, to, consent).await });
-                }
-            }
-            other => unreachable!("an elector does not send {other:?}"),
-        }
-    }
-
-    fn ask(&self, question: impl Future<Output = Option<Msg>> + Send + 'static) {
-        let (commands, store) = (self.parts.commands.clone(), self.parts.store_id);
-        self.parts.runtime.spawn(async move {
-            if let Some(answer) = question.await {
-                tell(&commands, Command::Deliver(store, answer));
-            }
-        });
-    }
-
-    /// Stops the work of a term: hooks, then the last admission. The kill switch is armed before they begin.
-    ///
-    /// A hook that fails has not stopped the work: then nobody says that it has stopped, the lease is not
-    /// given back, and the kill switch does what the hook has not done.
-    //= SPEC GUARD-13
-    fn stop(&self, epoch: Epoch) {
-        let begun = BootInstant::now();
-        let kill_at = begun.saturating_add(self.parts.stop_within);
-        self.parts.shown.watched.send_modify(|watched| watched.stop(epoch, kill_at));
-        let (hooks, guard) = (Arc::clone(&self.parts.hooks), Arc::clone(&self.parts.guard));
-        let (commands, watched) = (self.parts.commands.clone(), self.parts.shown.watched.clone());
-        let stats = Arc::clone(&self.parts.stats);
-        self.parts.runtime.spawn(async move {
-            for hook in hooks.iter() {
-                if let Err(error) = hook.begin(epoch).await {
-                    tracing::error!(hook = hook.name, epoch, error, "the stop hook has failed");
-                    return;
-                }
-            }
-            guard.gate().closed(epoch).await;
-            stats.hooks_took(BootInstant::now().saturating_duration_since(begun));
-            watched.send_modify(|watched| watched.stopped(epoch));
-            tell(&commands, Command::Stopped { epoch });
-        });
-    }
-
-    /// Answers those who wait for the end of a term, if it has come.
-    fn answer(&mut self) {
-        let under_way = match self.phase() {
-            Some(
-                Phase::Holding { epoch, .. }
-                | Phase::Stopping { epoch, .. }
-                | Phase::Releasing { epoch, .. },
-            ) => Some(epoch),
-            _ => None,
-        };
-        let (waiting, over) = std::mem::take(&mut self.releases)
-            .into_iter()
-            .partition(|(epoch, _)| under_way == Some(*epoch));
-        self.releases = waiting;
-        for (_, done) in over {
-            let _ = done.send(());
-        }
-        let (waiting, over) = std::mem::take(&mut self.hand_overs)
-            .into_iter()
-            .partition(|(epoch, _)| under_way == Some(*epoch));
-        self.hand_overs = waiting;
-        for (_, done) in over {
-            let _ = done.send(Ok(()));
-        }
-    }
-
-    /// One write is under way at a time: what has not been answered by now is given up.
-    fn note_sent(&mut self, request: u64, now: BootInstant) {
-        if self.sent.replace((request, now)).is_some() {
-            self.parts.stats.renew_failure("timeout");
-        }
-    }
-
-    fn count_answer(&mut self, msg: &Msg) {
-        let (Msg::Written { nonce, .. } | Msg::Conflict { nonce, .. }) = msg else { return };
-        // An answer to an earlier attempt was counted as one that has not come.
-        let Some((_, sent)) = self.sent.take_if(|(request, _)| *request == nonce.n) else { return };
-        match msg {
-            Msg::Conflict { .. } => self.parts.stats.renew_failure("conflict"),
-            _ => self.parts.stats.renewed(BootInstant::now().saturating_duration_since(sent)),
         }
     }
 }

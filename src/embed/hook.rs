@@ -35,7 +35,8 @@ impl Hook {
     /// A hook in this process. It gets the epoch that ends, and takes at most `worst`, in real time.
     ///
     /// The times of all hooks are part of S, the stop time in the timing inequality: a set of hooks that
-    /// does not fit is refused when the elector is built, and work that overruns S meets the kill switch.
+    /// does not fit is refused when the elector is built, and work that overruns S meets the kill switch. A
+    /// hook that is still running when that has done its part is dropped.
     pub fn new<F, R>(name: impl Into<String>, worst: Duration, run: F) -> Self
     where
         F: Fn(Epoch) -> R + Send + Sync + 'static,
@@ -82,7 +83,9 @@ impl Hook {
 pub enum KillSwitch {
     /// The process is aborted.
     Abort,
-    /// This is called, on that thread, once for the term. It must end the work, whatever that takes.
+    /// This is called, on that thread, once for the term. It must end the work, whatever that takes. When it
+    /// has returned and all admissions have been dropped, the elector contends again, once L has passed: the
+    /// lease is not given back.
     Call(Arc<dyn Fn(Epoch) + Send + Sync>),
 }
 

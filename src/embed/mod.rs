@@ -34,6 +34,9 @@
 //! besides must end when its [`token`](Leadership::token) is cancelled, or in a [`Hook`], within S. If the
 //! hooks and the admitted work have not ended within S, the [`KillSwitch`] ends the process.
 //!
+//! The lease is given back only by [`Leadership::release`], [`Leadership::hand_over`] and [`Elector::shutdown`], and
+//! when the work is known to have ended. After a term that ends in another way it runs out by itself, within L.
+//!
 //! A process that is stopped as a whole (SIGSTOP, a machine that is suspended) runs neither hooks nor kill
 //! switch. When it goes on, a thread that was between a question and its effect acts late. No lease covers that:
 //! only the epoch does, checked by what is written to (L-28).
@@ -82,9 +85,6 @@ pub use hook::{Hook, HookFuture, KillSwitch, StopMode, StopModeError};
 pub use store::{CasOutcome, LeaseStore, MemoryStore, StoreError};
 pub use term::{HandOverError, LeaderView, Leadership};
 
-/// How long the kill switch may take to end the work: that much before S has passed it is pulled.
-pub const KILL_TAKES: Duration = Duration::from_millis(50);
-
 /// An old holder's word that it has stopped: its successor need not wait (L-31).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consent {
@@ -112,14 +112,16 @@ pub trait Courier: Send + Sync + 'static {
 pub enum StartError {
     /// The hooks, one after the other, and the kill switch may take longer than S.
     #[error(
-        "the hooks take up to {hooks:?} and the kill switch {KILL_TAKES:?}, but S is {stop:?}: raise `hook` \
-         in the timing, which then has to be checked again, or give the hooks less"
+        "the hooks take up to {hooks:?}, but an S of {stop:?} leaves them {left:?} before the kill switch: raise \
+         `hook` in the timing, which then has to be checked again, or give the hooks less"
     )]
     HooksTooLong {
         /// The sum of the hooks' times.
         hooks: Duration,
         /// S.
         stop: Duration,
+        /// What they may take: [`Timing::stop_within`].
+        left: Duration,
     },
     /// One host is no group (A1), or the own node is not among them.
     #[error("{0:?} must be one of at least two hosts, each with an id below 63")]
@@ -196,7 +198,10 @@ impl<S: LeaseStore> Builder<S> {
         self
     }
 
-    /// Renews a term only if its work has called [`Leadership::alive`] within this time (L-36).
+    /// Ends a term whose work has not called [`Leadership::alive`] within this time (L-36), at the next
+    /// renewal that would be due.
+    ///
+    /// Silent work may still be running, and has S to end. So the lease is not given back: it runs out by itself.
     pub fn alive_within(mut self, silence: Duration) -> Self {
         self.alive_within = Some(silence);
         self
@@ -223,11 +228,13 @@ impl<S: LeaseStore> Builder<S> {
         if hosts.iter().count() < 2 {
             return Err(StartError::Hosts(self.me));
         }
-        let needed: Duration = self.hooks.iter().map(|hook| hook.worst).sum();
-        let stop_within = self.timing.hook.checked_sub(KILL_TAKES);
-        let Some(stop_within) = stop_within.filter(|stop_within| needed <= *stop_within) else {
-            return Err(StartError::HooksTooLong { hooks: needed, stop: self.timing.hook });
-        };
+        let worst = self.hooks.iter().map(|hook| hook.worst);
+        let hooks = worst.fold(Duration::ZERO, Duration::saturating_add);
+        let stop_within = self.timing.stop_within();
+        if stop_within.is_zero() || hooks > stop_within {
+            let (stop, left) = (self.timing.hook, stop_within);
+            return Err(StartError::HooksTooLong { hooks, stop, left });
+        }
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         // The store is no node: it has the id that no host can have.
         let store_id = NodeId(NodeId::LIMIT - 1);
@@ -269,6 +276,7 @@ impl<S: LeaseStore> Builder<S> {
             hooks: Arc::new(self.hooks),
             courier: self.courier,
             guard: Arc::clone(&guard),
+            give_up: self.timing.give_up,
             stop_within,
             alive_within: self.alive_within,
             once: self.once,

@@ -65,6 +65,7 @@ async fn has(conn: &mut Conn, variable: &str) -> Result<bool, Error> {
 
 /// Ends the sessions of all clients but this one, and waits until they are gone: a statement that is ending
 /// may still commit. Those that send the log to other servers go on.
+//= SPEC GUARD-23
 async fn end_sessions(conn: &mut Conn) -> Result<(), Error> {
     loop {
         let sessions: Vec<u64> = conn

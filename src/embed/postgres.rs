@@ -36,26 +36,46 @@ pub async fn make_writable(conninfo: &str) -> Result<(), ModeError> {
     Ok(())
 }
 
-/// Makes new transactions read-only, then ends every other session, with what it has not committed.
+/// How often it looks whether what it waits for has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Makes new transactions read-only, then ends every other session, with what it has not committed, and waits until
+/// they are gone: a backend that was told to end may still be committing.
+///
+/// It waits for as long as that takes: bound it, as [`read_only_hook`] does. A role or database that has a
+/// `default_transaction_read_only` of its own must not be that of `conninfo`.
 ///
 /// # Errors
 ///
 /// [`ModeError`]; the server may be in either mode then.
+//= SPEC GUARD-23
 pub async fn make_read_only(conninfo: &str) -> Result<(), ModeError> {
     let client = connect(conninfo).await?;
     client.batch_execute("ALTER SYSTEM SET default_transaction_read_only = on").await?;
     client.batch_execute("SELECT pg_reload_conf()").await?;
-    // A session that begins from here on has the new default; one from before is ended, and then again those
-    // that began while the server was reading its configuration.
-    for _ in 0..2 {
-        client
-            .batch_execute(
-                "SELECT pg_terminate_backend(pid, 100) FROM pg_stat_activity \
+    // The server reads its configuration some time after it was told: a session that begins tells when it has.
+    let session = loop {
+        let session = connect(conninfo).await?;
+        let shown = session.query_one("SHOW default_transaction_read_only", &[]).await?;
+        if shown.get::<_, &str>(0) == "on" {
+            break session;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    // What is there now may have begun with the old default; what comes from here on has the new one.
+    loop {
+        let found = session
+            .query_one(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+                &[],
             )
             .await?;
+        if found.get::<_, i64>(0) == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Ok(())
 }
 
 /// A stop hook that makes this server read-only. It needs at most `worst`; a server that does not answer

@@ -25,8 +25,8 @@ pub(super) struct Watched {
     term: Option<Arc<Term>>,
     /// A term that is being stopped, and when its work must have ended.
     stopping: Option<(Epoch, BootInstant)>,
-    /// The last term whose work has ended.
-    stopped: Epoch,
+    /// The last term for which the kill switch was pulled, and has come back.
+    killed: Epoch,
 }
 
 impl Watched {
@@ -42,8 +42,16 @@ impl Watched {
         }
     }
 
+    /// The term whose work must have ended by then, unless it was killed before.
+    pub(super) fn to_kill(&self) -> Option<(Epoch, BootInstant)> {
+        self.stopping.filter(|(epoch, _)| !self.has_killed(*epoch))
+    }
+
+    pub(super) fn has_killed(&self, epoch: Epoch) -> bool {
+        self.killed >= epoch
+    }
+
     pub(super) fn stopped(&mut self, epoch: Epoch) {
-        self.stopped = self.stopped.max(epoch);
         self.stopping = self.stopping.filter(|(stopping, _)| *stopping > epoch);
     }
 }
@@ -64,7 +72,6 @@ pub(super) async fn run(
             return;
         }
     };
-    let mut killed: Epoch = 0;
     loop {
         // The driver's own timer goes off at the deadline: this is for when it has not.
         let overdue = guard.term().filter(|(_, at)| at.saturating_add(GRACE) <= BootInstant::now());
@@ -79,18 +86,18 @@ pub(super) async fn run(
                 watched.stop(epoch, kill_at);
             });
             if let Some(commands) = commands.upgrade() {
-                let _ = commands.send(Command::Expired { epoch });
+                let _ = commands.send(Command::Abandon { epoch, reason: "overdue" });
             }
         }
-        let stopping = changes.borrow_and_update().stopping;
-        if let Some((epoch, at)) = stopping
-            && epoch > killed
+        let to_kill = changes.borrow_and_update().to_kill();
+        if let Some((epoch, at)) = to_kill
             && BootInstant::now() >= at
         {
-            killed = epoch;
             kill_switch.pull(epoch);
+            watched.send_modify(|watched| watched.killed = epoch);
+            continue;
         }
-        let kill_at = stopping.filter(|(epoch, _)| *epoch > killed).map(|(_, at)| at);
+        let kill_at = to_kill.map(|(_, at)| at);
         let deadline = guard.term().map(|(_, deadline)| deadline.saturating_add(GRACE));
         // Nothing to wait for means nothing to do: the last term has ended, and so has the elector.
         if commands.strong_count() == 0 && kill_at.is_none() && deadline.is_none() {

@@ -37,8 +37,12 @@ pub struct StoreError(pub String);
 /// lets one expire. A client library that repeats conditional writes by itself must have that
 /// switched off, or its answers reported as [`CasOutcome::Unknown`].
 ///
-/// The futures run on the runtime on which the elector was started, each in a task of its own. They may take as
-/// long as they like: what is not answered in time is asked again, and a late answer does no harm.
+/// The futures run on the runtime on which the elector was started, each in a task of its own. What is not answered
+/// in time is asked again, and a late answer does no harm. A future that has not ended within G is dropped, at the
+/// next request: its answer could do no good any more, and what became of its write is found out.
+///
+/// A record that no elector could act upon is taken for one that cannot be read: one with a number out of its bounds,
+/// or an epoch from [`EPOCH_MAX`](crate::gate::EPOCH_MAX) on.
 pub trait LeaseStore: Send + Sync + 'static {
     /// Reads the record of this lease; `None` if nobody has ever written it.
     fn read(&self, lease: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;

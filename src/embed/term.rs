@@ -64,6 +64,11 @@ pub enum HandOverError {
     /// The term had ended before.
     #[error("the term has ended already")]
     TermOver,
+    /// The work did not end by itself.
+    #[error(
+        "the work had to be killed: the target was not told, and may take over when L has passed"
+    )]
+    Killed,
 }
 
 /// The leadership of one term: the right to write under its epoch, until its deadline.
@@ -138,8 +143,8 @@ impl Leadership {
     }
 
     /// Says that the work is alive. An elector that was built with
-    /// [`alive_within`](super::Builder::alive_within) stops renewing a term whose work has not said so for
-    /// longer than that (L-36).
+    /// [`alive_within`](super::Builder::alive_within) ends a term whose work has not said so for longer than
+    /// that (L-36), and does not give the lease back.
     pub fn alive(&self) {
         let now = BootInstant::now().as_nanos();
         self.term.alive.store(now, std::sync::atomic::Ordering::Relaxed);
@@ -149,7 +154,8 @@ impl Leadership {
     ///
     /// It returns when the hooks have run, all admitted work has left, and the store has freed the record
     /// or another host holds it; for as long as the store does not answer it goes on asking, at most for
-    /// L. Dropping the future changes nothing of that.
+    /// L. Dropping the future changes nothing of that. If the kill switch had to end the work, it returns
+    /// after that, and nothing is freed: the lease runs out by itself.
     pub async fn release(mut self) {
         self.is_over = true;
         let (done, is_done) = oneshot::channel();
@@ -179,9 +185,9 @@ impl Leadership {
                 self.is_over = true;
                 Ok(())
             }
-            Ok(Err(HandOverError::TermOver)) => {
+            Ok(Err(error @ (HandOverError::TermOver | HandOverError::Killed))) => {
                 self.is_over = true;
-                Err((HandOverError::TermOver, None))
+                Err((error, None))
             }
             Ok(Err(error)) => Err((error, Some(self))),
             Err(_) => {
@@ -196,8 +202,8 @@ impl Leadership {
 impl Drop for Leadership {
     fn drop(&mut self) {
         if !self.is_over {
-            // First: a driver that finds the guard revoked without this would release the lease.
-            let _ = self.commands.send(Command::Abandon { epoch: self.epoch() });
+            let _ =
+                self.commands.send(Command::Abandon { epoch: self.epoch(), reason: "abandoned" });
             // And at once, not when the driver comes to it.
             self.term.guard.revoke(self.epoch());
             self.term.token.cancel();

@@ -79,6 +79,22 @@ impl Timing {
     /// bound the number was meant in another unit, or the clock must be mended.
     pub const CLOCK_ERROR_MAX_PPM: u32 = 100_000;
 
+    /// How long it may take from pulling a kill switch until the work has ended, in real time.
+    pub const KILL_TAKES: Duration = Duration::from_millis(50);
+
+    /// How long work may take to end by itself, on the clock of its own machine, before the kill switch is pulled:
+    /// `S*(1-rho)`, rounded down, less [`Timing::KILL_TAKES`]; zero if S leaves nothing.
+    ///
+    /// S is real time. A slow clock stretches what it measures to `1/(1-rho)` of that, so a kill that
+    /// waited for S by that clock would come too late.
+    //= SPEC GUARD-22
+    pub fn stop_within(&self) -> Duration {
+        let slow = MILLION.saturating_sub(u128::from(self.clock_error_ppm));
+        // As in `smallest_lease`: at most 2^94 nanoseconds, times a million.
+        let local = from_nanos(self.hook.as_nanos() * slow / MILLION).expect("shorter than S");
+        local.saturating_sub(Self::KILL_TAKES)
+    }
+
     /// The numbers that decide whether these are safe.
     pub const fn inequality(&self) -> Inequality {
         Inequality {

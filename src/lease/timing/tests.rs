@@ -206,7 +206,34 @@ fn clock_error() -> impl Strategy<Value = u32> {
     prop_oneof![Just(0), Just(500_000), 0_u32..900_000]
 }
 
+#[test]
+fn work_has_what_s_leaves_it_by_a_slow_clock() {
+    assert_eq!(Timing::DEFAULT.stop_within(), secs("1.9496s"));
+    assert_eq!(
+        timing! { hook: secs("30s"), clock_error_ppm: 10_000 }.stop_within(),
+        secs("29.65s")
+    );
+    assert_eq!(timing! { hook: secs("50ms") }.stop_within(), Duration::ZERO);
+    assert_eq!(timing! { clock_error_ppm: u32::MAX }.stop_within(), Duration::ZERO);
+}
+
 proptest! {
+    //= SPEC GUARD-22 test
+    #[test]
+    fn a_kill_that_is_timed_by_a_slow_clock_has_ended_the_work_within_s(
+        hook in 0_u64..40_000_000_000_000_000, ppm in 0..=Timing::CLOCK_ERROR_MAX_PPM,
+    ) {
+        let timing = timing! { hook: Duration::from_nanos(hook), clock_error_ppm: ppm };
+        let (kill, takes) = (timing.stop_within().as_nanos(), Timing::KILL_TAKES.as_nanos());
+        // kill/(1-rho) + takes <= S, with everything brought to whole numbers.
+        let slow = MILLION - u128::from(ppm);
+        if kill > 0 {
+            prop_assert!(kill * MILLION + takes * slow <= u128::from(hook) * slow);
+        }
+        // And no more is taken from the hooks than that needs.
+        prop_assert!((kill + takes + 1) * MILLION > u128::from(hook) * slow);
+    }
+
     //= SPEC TIME-1 test
     #[test]
     fn the_closed_form_agrees_with_fractions(
@@ -296,6 +323,6 @@ proptest! {
         let numbers = timing.inequality();
         let _ = (numbers.overlap(), numbers.largest_hold(), numbers.largest_hook());
         let _ = numbers.largest_clock_error_ppm();
-        let _ = timing.handover_gap(a, b);
+        let _ = (timing.handover_gap(a, b), timing.stop_within());
     }
 }
