@@ -11,7 +11,10 @@
 //! gets an answer that is old when it arrives: it is for load balancers and people, and no substitute for the
 //! epoch that goes with each effect (L-28).
 
+#![allow(clippy::disallowed_methods, reason = "no lease depends on how long a connection may wait")]
+
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +23,14 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::clock::BootInstant;
 use crate::node::Guard;
@@ -87,6 +96,12 @@ pub fn install_recorder() -> Result<PrometheusHandle, String> {
     Ok(handle)
 }
 
+/// How many connections are served at once.
+pub const CONNECTIONS_MAX: usize = 64;
+/// How long a connection may be silent before it has asked something, and how long it may last.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+const LIFE_MAX: Duration = Duration::from_secs(60);
+
 type Question = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What is shown of one lease.
@@ -121,7 +136,7 @@ struct Health {
     steering: Mutex<SteeringMeter>,
 }
 
-/// The service. Serve it with axum, on an address that is not for everybody.
+/// The service. [`serve`] it on an address that is not for everybody.
 pub fn router(
     leases: Vec<LeaseHealth>,
     is_running: impl Fn() -> bool + Send + Sync + 'static,
@@ -136,6 +151,37 @@ pub fn router(
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .with_state(Arc::new(health))
+}
+
+/// Serves it until the future is dropped. Whoever asks takes no more of the process than [`CONNECTIONS_MAX`] descriptors: a
+/// connection beyond that is closed, one that asks nothing ends after 10 s, and any after a minute.
+//= SPEC GUARD-43
+pub async fn serve(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, or a connection that is gone already.
+                tracing::warn!(%error, "an HTTP connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(IDLE_MAX);
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            if timeout(LIFE_MAX, connection.as_mut()).await.is_err() {
+                connection.as_mut().graceful_shutdown();
+                // Whatever fails here, fails because the other side does not read.
+                let _ = timeout(IDLE_MAX, connection).await;
+            }
+            drop(place);
+        });
+    }
 }
 
 type Shared = State<Arc<Health>>;

@@ -5,6 +5,7 @@
 
 mod processes;
 
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,82 @@ fn a_host_that_is_stopped_loses_its_command_before_another_one_starts() {
     assert_eq!(cluster.started().len(), 2, "when it goes on, it is a watcher");
 }
 
+/// Says `TWO` if the process runs whose id is in `server`.
+const WATCH: &str = "grep -q '^State:.[^ZX]' /proc/$(cat server)/status && echo TWO 0 >> log";
+
+/// When memory is short, the kernel kills one process, and it may be the warden. That takes its child along, and no more.
+//= SPEC GUARD-40 test
+#[test]
+fn a_warden_that_is_killed_costs_the_term_and_not_the_order() {
+    let mut cluster = Cluster::new();
+    let a = cluster.exec("a", "sleep 600 & echo $! > server; wait");
+    let (first, _) = cluster.await_start(1);
+    let server = server(&cluster);
+    cluster.exec("b", &format!("{WATCH}; exec sleep 600"));
+    std::thread::sleep(Duration::from_millis(500));
+    let node = Pid::from_child(&cluster.children[a]).as_raw_pid();
+    let warden = *children(node).first().expect("a warden");
+    kill_process(Pid::from_raw(warden).unwrap(), Signal::KILL).unwrap();
+    assert!(cluster.await_start(2).0 > first);
+    assert!(!is_running(server));
+    assert_eq!(cluster.code(a), Some(128 + 9), "what the warden's end did to the command");
+}
+
+//= SPEC GUARD-40 test
+#[test]
+fn what_a_command_has_left_in_its_session_ends_before_the_lease_is_given_back() {
+    let mut cluster = Cluster::new();
+    // With job control, each job is a group of its own.
+    let a = cluster.exec("a", "set -m; sleep 600 & echo $! > server; sleep 1; exit 3");
+    let (first, _) = cluster.await_start(1);
+    let server = server(&cluster);
+    cluster.exec("b", &format!("{WATCH}; exec sleep 600"));
+    assert_eq!(cluster.code(a), Some(3));
+    assert!(!is_running(server));
+    assert!(cluster.await_start(2).0 > first);
+}
+
+fn server(cluster: &Cluster) -> i32 {
+    let read = || std::fs::read_to_string(cluster.path("server")).ok()?.trim().parse().ok();
+    until("the server starts", || read().is_some());
+    read().unwrap()
+}
+
+/// The node stands still, so it does not see that the term is over: its warden does.
+//= SPEC GUARD-42 test
+#[test]
+fn a_term_whose_command_was_ended_gets_no_other_command() {
+    let mut cluster = Cluster::new();
+    let mut command = cluster.tenure();
+    command.env("RUST_LOG", "info").stderr(std::fs::File::create(cluster.path("said")).unwrap());
+    command.args(["lease", "exec", "--config", "cluster.toml", "--id", "a", "--faults", "--", "sh"]);
+    command.args(["-c", "echo \"$TENURE_EPOCH $$\" >> log; exec sleep 600"]);
+    cluster.children.push(command.spawn().unwrap());
+    let (first, pid) = cluster.await_start(1);
+    cluster.control("a", "{\"op\":\"pause\",\"ms\":4000}");
+    until("the command has ended", || !is_running(pid));
+    assert!(cluster.await_start(2).0 > first);
+    let said = std::fs::read_to_string(cluster.path("said")).unwrap();
+    let ended = said.lines().filter(|line| line.contains("the command has ended")).count();
+    assert_eq!(ended, 1, "{said}");
+}
+
+//= SPEC GUARD-42 test
+#[test]
+fn a_warden_whose_term_is_over_begins_no_command() {
+    let cluster = Cluster::new();
+    let mut command = cluster.tenure();
+    command.args(["warden", "--until", "1", "--grace", "1", "--", "true"]);
+    command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut warden = command.spawn().unwrap();
+    let stdin = warden.stdin.take();
+    let output = warden.wait_with_output().unwrap();
+    drop(stdin);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the term has ended before the command could begin"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 /// The host as a whole: its node, the warden and the command. Nobody ends the command then, and when it goes on before
 /// the others it acts. What it acts on knows a later epoch by then, and refuses.
 #[test]
@@ -116,7 +193,7 @@ type Effects = Arc<Mutex<Vec<(u64, bool)>>>;
 /// Something that is acted on: it takes an effect whose epoch is not below the highest that it has seen. Gives its
 /// address, and each effect with whether it was taken.
 fn fenced() -> (std::net::SocketAddr, Effects) {
-    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::io::{BufRead as _, BufReader};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let effects = Effects::default();
@@ -146,11 +223,16 @@ fn children(pid: i32) -> Vec<i32> {
     text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
+//= SPEC GUARD-45 test
 #[test]
 fn what_cannot_run_says_so() {
     let cluster = Cluster::new();
+    let path = cluster.path("cluster.toml");
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    writeln!(file, "[[work]]\nnode = \"b\"\nlease = \"job\"\nkill = \"b.pid\"").unwrap();
     for (args, text) in [
-        (&["--id", "x"][..], "not a node"),
+        (&["--id", "b"][..], "has [[work]] for the lease \"job\", which `tenure node` runs"),
+        (&["--id", "x"], "not a node"),
         (&["--id", "s"], "no host"),
         (&["--id", "a", "--lease", "x"], "name one lease"),
     ] {

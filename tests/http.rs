@@ -5,13 +5,14 @@
 mod processes;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use processes::{Cluster, until};
 use rustix::process::Signal;
+use tenure::http::CONNECTIONS_MAX;
 
 /// Status and body; none if nobody answers.
 fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
@@ -122,6 +123,60 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
     let output = promtool.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+/// Somebody holds all the connections that he gets, and says nothing.
+//= SPEC GUARD-43 test
+#[test]
+fn connections_that_ask_nothing_are_few_and_end() {
+    let mut cluster = Cluster::new();
+    let (a, http) = host(&mut cluster, "a", None);
+    let id = cluster.children[a].id();
+    let descriptors = || std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
+    let before = descriptors();
+    let silent: Vec<_> = (0..200).map(|_| TcpStream::connect(http).unwrap()).collect();
+    until("some are closed", || {
+        let closed = |mut stream: &TcpStream| {
+            stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            stream.read(&mut [0]).is_ok_and(|read| read == 0)
+        };
+        silent.iter().filter(|stream| closed(stream)).count() >= 200 - CONNECTIONS_MAX
+    });
+    assert!(descriptors() <= before + CONNECTIONS_MAX + 1, "{}", descriptors());
+    // They are still open on this side.
+    until("it answers again", || status(http, "/healthz") == Some(200));
+    drop(silent);
+}
+
+//= SPEC GUARD-44 test
+#[test]
+fn a_node_that_has_nothing_to_do_feeds_the_service_managers_watchdog() {
+    let mut cluster = Cluster::new();
+    let path = cluster.path("cluster.toml");
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let control = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    writeln!(
+        file,
+        "[[node]]\nname = \"c\"\nzone = \"z\"\nroles = [\"client\"]\naddress = \"{address}\"\n\
+         control = \"{control}\"\nstorage = \"c.redb\""
+    )
+    .unwrap();
+    let path = cluster.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let (_, _) = host(&mut cluster, "c", Some(&path));
+    let mut fed = |within| {
+        socket.set_read_timeout(Some(within)).unwrap();
+        let mut buffer = [0; 4096];
+        socket.recv(&mut buffer).ok().map(|len| buffer[..len].starts_with(b"WATCHDOG=1"))
+    };
+    for _ in 0..3 {
+        until("it feeds", || fed(Duration::from_secs(2)) == Some(true));
+    }
+    // One that is stuck does not.
+    cluster.control("c", "{\"op\":\"pause\",\"ms\":60000}");
+    while fed(Duration::from_millis(1700)).is_some() {}
+    assert_eq!(fed(Duration::from_millis(1700)), None);
 }
 
 //= SPEC GUARD-17 test

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use processes::{Cluster, is_running, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 /// Starts a process that outlives the command, and notes it as `Cluster::exec` does. It says `TWO` if another
 /// one is still running.
@@ -134,6 +134,33 @@ fn a_keeper_that_is_killed_costs_the_term_and_not_the_order() {
     assert!(cluster.await_start(2).0 > first);
 }
 
+/// A host that has no descriptors left: it cannot begin the work, nor have it ended by a keeper. It goes on all the same,
+/// and somebody who lets go of them sees it lead.
+//= SPEC GUARD-43 test
+#[test]
+fn a_host_that_is_out_of_descriptors_gives_the_term_up_and_goes_on() {
+    let (mut cluster, [a, b], (first, pid)) = start(KILL);
+    let control = {
+        let config = tenure::config::Config::load(cluster.path("cluster.toml")).unwrap();
+        config.node("b").unwrap().control.unwrap()
+    };
+    let id = cluster.children[b].id();
+    let descriptors = || std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
+    // As many as it has now, and a few connections.
+    let limit = u64::try_from(descriptors()).unwrap() + 4;
+    let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+    prlimit(Some(Pid::from_child(&cluster.children[b])), Resource::Nofile, limit).unwrap();
+    let held: Vec<_> =
+        (0..60).map(|_| std::net::TcpStream::connect(control).unwrap()).collect();
+    cluster.signal(a, Signal::KILL);
+    until("the work has ended", || !is_running(pid));
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(cluster.children[b].try_wait().unwrap(), None, "it goes on");
+    assert_eq!(cluster.started().len(), 1, "no keeper could be started");
+    drop(held);
+    assert!(cluster.await_start(2).0 > first);
+}
+
 //= SPEC GUARD-20 test
 #[test]
 fn what_an_earlier_life_has_left_behind_is_ended_before_a_host_contends() {
@@ -149,4 +176,27 @@ fn what_an_earlier_life_has_left_behind_is_ended_before_a_host_contends() {
     node(&mut cluster, "b");
     assert!(!left.wait().unwrap().success(), "killed");
     cluster.await_start(2);
+}
+
+/// The node stands still after the work has failed to begin, so the term is there for a while yet.
+//= SPEC GUARD-42 test
+#[test]
+fn a_lead_that_fails_is_run_once_in_a_term() {
+    let mut cluster = Cluster::new();
+    let path = cluster.path("cluster.toml");
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    let lead = ["sh", "-c", "echo $TENURE_EPOCH >> led; sleep 0.3; exit 1"];
+    writeln!(file, "[[work]]\nnode = \"a\"\nlease = \"job\"\nlead = {lead:?}\n{COMMAND}").unwrap();
+    let mut command = cluster.tenure();
+    command.args(["node", "--config", "cluster.toml", "--id", "a", "--faults"]);
+    cluster.children.push(command.spawn().unwrap());
+    let led = || {
+        let text = std::fs::read_to_string(cluster.path("led")).unwrap_or_default();
+        text.lines().map(|line| line.parse().unwrap()).collect::<Vec<u64>>()
+    };
+    until("it leads", || led().len() == 1);
+    cluster.control("a", "{\"op\":\"pause\",\"ms\":1200}");
+    until("it leads again", || led().len() >= 3);
+    let led = led();
+    assert!(led.is_sorted_by(|one, next| one < next), "{led:?}");
 }

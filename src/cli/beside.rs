@@ -2,6 +2,7 @@
 //! term, and the command that follows another holder.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,13 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::keeper::Charge;
-use super::kill::Grouped;
+use super::kill::{Grouped, is_passing};
 use crate::clock::BootInstant;
 use crate::config::{Config, Lease, Work};
 use crate::lease::msg::Msg;
 use crate::lease::record::{Epoch, NodeId};
 use crate::lease::{Member, Role, View};
-use crate::node::{Guard, HandBack, Handle, Hooks, Published};
+use crate::node::{Guard, HandBack, Handle, Hooks, Published, TellError};
 
 /// How long it waits before it runs something again that has failed.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -55,7 +56,8 @@ pub(super) fn ask(
 /// A keeper, as the node holds it.
 struct Keeper {
     epoch: Epoch,
-    child: Child,
+    /// None while the one that was killed has no successor yet.
+    child: Option<Child>,
     stdin: Option<ChildStdin>,
     until: BootInstant,
     /// Who waits for its end.
@@ -70,22 +72,37 @@ impl Keeper {
         lease: &Lease,
         epoch: Epoch,
         until: BootInstant,
-    ) -> Result<Self, String> {
+    ) -> io::Result<Self> {
+        let (stopping, asked) = (Vec::new(), None);
+        let mut keeper = Self { epoch, child: None, stdin: None, until, stopping, asked };
+        keeper.start(work, lease).await?;
+        Ok(keeper)
+    }
+
+    async fn start(&mut self, work: &Work, lease: &Lease) -> io::Result<()> {
         let within = lease.timing.stop_within();
-        let (name, until_ns) = (lease.name.clone(), until.as_nanos());
-        let work = work.clone();
-        let charge = Charge { lease: name, epoch, until: until_ns, within, work };
-        let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut child = Command::new(program)
+        let (name, until) = (lease.name.clone(), self.until.as_nanos());
+        let charge = Charge { lease: name, epoch: self.epoch, until, within, work: work.clone() };
+        let mut child = Command::new(std::env::current_exe()?)
             .arg("keeper")
             .stdin(Stdio::piped())
             .process_group(0)
-            .spawn()
-            .map_err(|error| format!("the keeper of the work does not start ({error})"))?;
-        let stdin = child.stdin.take();
-        let mut keeper = Self { epoch, child, stdin, until, stopping: Vec::new(), asked: None };
-        keeper.say(format!("{}\n", serde_json::to_string(&charge).expect("it is text"))).await;
-        Ok(keeper)
+            .spawn()?;
+        self.stdin = child.stdin.take();
+        self.child = Some(child);
+        self.say(format!("{}\n", serde_json::to_string(&charge).expect("it is text"))).await;
+        Ok(())
+    }
+
+    /// Waits for its end. One that is still to be started has none, but it is time to try again.
+    async fn ended(&mut self) -> Result<Option<ExitStatus>, String> {
+        match &mut self.child {
+            Some(child) => child.wait().await.map(Some).map_err(|error| error.to_string()),
+            None => {
+                tokio::time::sleep(AGAIN).await;
+                Ok(None)
+            }
+        }
     }
 
     async fn say(&mut self, line: String) {
@@ -109,16 +126,21 @@ impl Keeper {
     }
 }
 
+fn no_keeper(error: io::Error) -> String {
+    format!("the keeper of the work does not start ({error})")
+}
+
 /// Ends what may be running from an earlier life, before this one contends: a host starts read-only.
 //= SPEC GUARD-20
 pub(super) async fn stop_what_runs(work: &Work, lease: &Lease) -> Result<(), String> {
     loop {
-        let mut keeper = Keeper::begin(work, lease, 0, BootInstant::from_nanos(0)).await?;
-        let status = keeper.child.wait().await.map_err(|error| error.to_string())?;
-        if status.success() {
-            return Ok(());
+        let begun = Keeper::begin(work, lease, 0, BootInstant::from_nanos(0)).await;
+        match begun.map_err(no_keeper)?.ended().await? {
+            Some(status) if status.success() => return Ok(()),
+            status => {
+                tracing::error!(lease = lease.name, ?status, "the work from before has not ended");
+            }
         }
-        tracing::error!(lease = lease.name, %status, "the work from before has not ended");
         tokio::time::sleep(AGAIN).await;
     }
 }
@@ -135,26 +157,44 @@ pub(super) struct Beside {
 
 impl Beside {
     /// Runs until the node ends.
+    //= SPEC GUARD-42
     pub(super) async fn run(mut self) -> Result<(), String> {
         let guard: Arc<Guard> = self.handle.guard(self.lease.index).ok_or("no such lease")?;
         let mut views = self.handle.views(self.lease.index).ok_or("no such lease")?;
         let mut keeper: Option<Keeper> = None;
         let mut follower = Follower::default();
+        // The last term whose keeper has ended, or has not begun: it gets no other; and whether it is to be given up.
+        let mut over: Option<Epoch> = None;
+        let mut is_untold = false;
         loop {
             match (&mut keeper, guard.term()) {
+                (Some(keeper), _) if keeper.child.is_none() => {
+                    let error = keeper.start(&self.work, &self.lease).await.err();
+                    self.not_begun(error)?;
+                }
                 (Some(keeper), Some((epoch, until))) if keeper.epoch == epoch => {
                     keeper.extend(until).await;
                 }
-                (None, Some((epoch, until))) => {
+                (None, Some((epoch, until))) if over != Some(epoch) => {
                     follower.end();
-                    keeper = Some(Keeper::begin(&self.work, &self.lease, epoch, until).await?);
+                    match Keeper::begin(&self.work, &self.lease, epoch, until).await {
+                        Ok(begun) => keeper = Some(begun),
+                        Err(error) => {
+                            self.not_begun(Some(error))?;
+                            (over, is_untold) = (Some(epoch), true);
+                        }
+                    }
                 }
                 (None, None) => follower.follow(&self, &views),
                 _ => {}
             }
+            if let Some(epoch) = over.filter(|_| is_untold) {
+                let told = self.handle.tell(self.lease.index, Msg::StepDown { epoch });
+                is_untold = matches!(told, Err(TellError::Full));
+            }
             let ended = async {
                 match &mut keeper {
-                    Some(keeper) => keeper.child.wait().await,
+                    Some(keeper) => keeper.ended().await,
                     None => std::future::pending().await,
                 }
             };
@@ -164,23 +204,38 @@ impl Beside {
                     Some(keeper) => keeper.stop(done).await,
                     None => { let _ = done.send(()); }
                 },
-                status = ended => {
-                    let status = status.map_err(|error| error.to_string())?;
-                    keeper = self.ended(keeper.take().expect("it has ended"), status).await?;
-                }
+                status = ended => if let Some(status) = status? {
+                    let ended = keeper.take().expect("it has ended");
+                    (over, is_untold) = (Some(ended.epoch), ended.stopping.is_empty());
+                    keeper = self.ended(ended, status);
+                },
                 () = follower.wait() => {}
+                () = tokio::time::sleep(AGAIN), if is_untold => {}
                 changed = views.changed() => if changed.is_err() { return Ok(()) },
             }
         }
     }
 
-    /// The keeper has ended. If the work has too, who waits for that is told; else another one ends it.
-    async fn ended(&self, mut ended: Keeper, status: ExitStatus) -> Result<Option<Keeper>, String> {
+    /// A keeper that does not start because something is short now is tried again; the node does not end for that, as it
+    /// may be all that watches over the work.
+    //= SPEC GUARD-43
+    fn not_begun(&self, error: Option<io::Error>) -> Result<(), String> {
+        match error {
+            Some(error) if !is_passing(&error) => Err(no_keeper(error)),
+            Some(error) => {
+                tracing::error!(lease = self.lease.name, %error, "the keeper does not start");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The keeper has ended. If the work has too, who waits for that is told; else another one is to end it.
+    fn ended(&self, mut ended: Keeper, status: ExitStatus) -> Option<Keeper> {
         let (lease, epoch) = (&self.lease, ended.epoch);
         if ended.stopping.is_empty() {
             // The work has not begun, or its keeper was killed: the term is of no use to anybody.
             tracing::warn!(lease = lease.name, epoch, %status, "the term is given up");
-            let _ = self.handle.tell(lease.index, Msg::StepDown { epoch });
         }
         if status.success() {
             if let Some(asked) = ended.asked {
@@ -190,13 +245,11 @@ impl Beside {
             for done in ended.stopping {
                 let _ = done.send(());
             }
-            return Ok(None);
+            return None;
         }
         tracing::error!(lease = lease.name, epoch, %status, "the keeper has ended before the work");
-        let mut next = Keeper::begin(&self.work, lease, epoch, BootInstant::from_nanos(0)).await?;
-        next.stopping.append(&mut ended.stopping);
-        next.asked = ended.asked;
-        Ok(Some(next))
+        (ended.child, ended.stdin, ended.until) = (None, None, BootInstant::from_nanos(0));
+        Some(ended)
     }
 }
 

@@ -7,18 +7,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::Pid;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::kill::{end_session, is_passing};
 use super::warden::code_of;
-use super::watchdog::{Watchdog, WatchdogMode};
+use super::watchdog::{Watchdog, WatchdogMode, watchdog_below};
 use crate::clock::BootInstant;
 use crate::config::{Config, Lease, Role};
+use crate::lease::msg::Msg;
 use crate::lease::record::Epoch;
 use crate::node::control::Control;
-use crate::node::{Guard, Node, launch};
+use crate::node::{Guard, Node, TellError, launch};
+
+/// How long it waits before it tells the node again what that had no place for.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The arguments of `tenure lease exec`.
 #[derive(Debug, Args)]
@@ -26,8 +32,8 @@ use crate::node::{Guard, Node, launch};
     after_help = "The command runs in a process group of its own, with TENURE_EPOCH and TENURE_LEASE in its \
     environment, each time that this host comes to hold the lease. When the term ends, it gets SIGTERM, and \
     SIGKILL before S (`hook` in the timing) has passed; also if this process is killed or stopped meanwhile. \
-    A process that leaves the group is not ended. \
-    Only when it has ended is the lease given back.\n\n\
+    Only when neither it nor any process of its session runs is the lease given back. A process that leaves the \
+    session (setsid) is not ended, nor one that this user may not kill (sudo).\n\n\
     When the command ends by itself, the lease is released and its exit code passed through (128 and the \
     signal's number if a signal ended it). SIGTERM and SIGINT end the command, release the lease, and pass \
     the command's exit code through; 0 if it did not run.\n\n\
@@ -46,7 +52,7 @@ pub struct ExecArgs {
     /// Whether a watchdog device resets the machine if renewals stop while the command runs.
     #[arg(long, value_name = "MODE", default_value = "off")]
     pub watchdog: WatchdogMode,
-    /// The watchdog device; its time-out must be shorter than L - G.
+    /// The watchdog device; its time-out must be shorter than L (1 - rho)/(1 + rho) - G.
     #[arg(long, value_name = "DEVICE", default_value = "/dev/watchdog")]
     pub watchdog_device: PathBuf,
     /// For tests: lets the control socket cut the host off from others and pause it.
@@ -73,6 +79,9 @@ pub fn run(args: &ExecArgs) -> ExitCode {
         Ok(lease) => lease.clone(),
         Err(error) => return super::usage_error(error),
     };
+    if let Err(error) = has_no_work(args, &config) {
+        return super::usage_error(error);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(error),
@@ -98,10 +107,26 @@ fn lease_of<'a>(args: &ExecArgs, config: &'a Config) -> Result<&'a Lease, String
     lease.ok_or_else(|| format!("name one lease of {:?} with --lease", args.id))
 }
 
+/// What a cluster file gives to a host is run by `tenure node` alone: its hooks, and what ends it before the host
+/// contends, are not run here.
+//= SPEC GUARD-45
+fn has_no_work(args: &ExecArgs, config: &Config) -> Result<(), String> {
+    let node = config.node(&args.id).expect("it has a lease");
+    match launch::leases_of(config, node).find(|lease| config.work(node.id, lease.index).is_some()) {
+        None => Ok(()),
+        Some(lease) => Err(format!(
+            "{:?} has [[work]] for the lease {:?}, which `tenure node` runs: start that, or take the section out",
+            args.id, lease.name
+        )),
+    }
+}
+
 /// The command of one term, under its warden.
 struct Work {
     epoch: Epoch,
     warden: Child,
+    /// The session of the command, which the warden leads.
+    session: Option<Pid>,
     stdin: Option<ChildStdin>,
     until: BootInstant,
     /// Armed before the command starts.
@@ -113,29 +138,44 @@ struct Work {
 }
 
 impl Work {
+    /// None if the system lacks something for it now.
     fn begin(
         args: &ExecArgs,
         lease: &Lease,
         epoch: Epoch,
         until: BootInstant,
-    ) -> Result<Self, String> {
+    ) -> Result<Option<Self>, String> {
         let grace = lease.timing.stop_within();
-        let longest = lease.timing.lease.saturating_sub(lease.timing.give_up);
+        let longest = watchdog_below(lease.timing.get());
         let watchdog = Watchdog::arm(&args.watchdog_device, args.watchdog, longest)?;
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut warden = Command::new(program)
+        let spawned = Command::new(program)
             .args(["warden", "--until", &until.as_nanos().to_string()])
             .args(["--grace", &grace.as_nanos().to_string(), "--"])
             .args(&args.command)
             .env("TENURE_EPOCH", epoch.to_string())
             .env("TENURE_LEASE", &lease.name)
             .stdin(Stdio::piped())
-            // A terminal's interrupt is for this process alone.
-            .process_group(0)
-            .spawn()
-            .map_err(|error| format!("the command's warden does not start ({error})"))?;
+            // It makes a session of its own: a terminal's interrupt is for this process alone.
+            .spawn();
+        let mut warden = match spawned {
+            Ok(warden) => warden,
+            Err(error) => {
+                if let Some(watchdog) = watchdog {
+                    watchdog.disarm();
+                }
+                let said = format!("the command's warden does not start ({error})");
+                if !is_passing(&error) {
+                    return Err(said);
+                }
+                tracing::error!("{said}");
+                return Ok(None);
+            }
+        };
         let stdin = warden.stdin.take();
-        Ok(Self { epoch, warden, stdin, until, watchdog, stopping: Vec::new(), asked: None })
+        let session = warden.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let (stopping, asked) = (Vec::new(), None);
+        Ok(Some(Self { epoch, warden, session, stdin, until, watchdog, stopping, asked }))
     }
 
     async fn say(&mut self, line: String) {
@@ -145,17 +185,27 @@ impl Work {
         }
     }
 
-    /// The command has ended; unless its warden was killed, and nobody knows.
-    fn disarm(&mut self, status: ExitStatus) {
-        if let Some(watchdog) = self.watchdog.take().filter(|_| status.code().is_some()) {
+    /// Waits until the warden has ended, and then until nothing of the command runs: a warden that was killed has
+    /// ended none of it. Losing the future loses nothing.
+    //= SPEC GUARD-40
+    async fn ended(&mut self) -> Result<ExitStatus, String> {
+        let status = self.warden.wait().await.map_err(|error| error.to_string())?;
+        if let Some(session) = self.session {
+            end_session(session).await;
+        }
+        if let Some(watchdog) = self.watchdog.take() {
             watchdog.disarm();
         }
+        Ok(status)
     }
 
     async fn extend(&mut self, until: BootInstant) {
         if until > self.until {
             self.until = until;
-            if let Some(watchdog) = &mut self.watchdog {
+            // One that was heard of too late puts nothing off.
+            if let Some(watchdog) = &mut self.watchdog
+                && BootInstant::now() < until
+            {
                 watchdog.feed();
             }
             self.say(format!("until {}\n", until.as_nanos())).await;
@@ -204,6 +254,9 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
     let guard: Arc<Guard> = handle.guard(index).expect("the host has an actor for it");
     let mut views = handle.views(index).expect("the host has an actor for it");
     let mut work: Option<Work> = None;
+    // The last term whose command has ended, or has not begun: it gets no other; and whether it is to be given up.
+    let mut over: Option<Epoch> = None;
+    let mut is_untold = false;
     // The exit code, once the end is decided; and when everything is given back.
     let mut code: Option<u8> = None;
     let mut released = None;
@@ -217,9 +270,10 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
         let term = guard.term();
         match (&mut work, term) {
             (Some(work), Some((epoch, until))) if work.epoch == epoch => work.extend(until).await,
-            (None, Some((epoch, until))) if code.is_none() => {
+            (None, Some((epoch, until))) if code.is_none() && over != Some(epoch) => {
                 match Work::begin(args, lease, epoch, until) {
-                    Ok(begun) => work = Some(begun),
+                    Ok(Some(begun)) => work = Some(begun),
+                    Ok(None) => (over, is_untold) = (Some(epoch), true),
                     Err(error) => {
                         tracing::error!(error);
                         code = Some(1);
@@ -229,9 +283,13 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
             }
             _ => {}
         }
-        let warden = async {
+        if let Some(epoch) = over.filter(|_| is_untold) {
+            let told = handle.tell(index, Msg::StepDown { epoch });
+            is_untold = matches!(told, Err(TellError::Full));
+        }
+        let ended = async {
             match &mut work {
-                Some(work) => work.warden.wait().await,
+                Some(work) => work.ended().await,
                 None => std::future::pending().await,
             }
         };
@@ -253,12 +311,15 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
                 }
                 None => { let _ = done.send(()); }
             },
-            ended = warden => {
-                let status = ended.map_err(|error| text(&error))?;
-                let mut ended = work.take().expect("a warden has ended");
-                ended.disarm(status);
+            status = ended => {
+                let status = status?;
+                let ended = work.take().expect("it has ended");
                 tracing::info!(lease = lease.name, epoch = ended.epoch, %status, "the command has ended");
-                let by_itself = ended.stopping.is_empty() && guard.permit(Duration::ZERO).is_ok();
+                // Else its warden has ended it, and the term is over, or of no use to anybody.
+                let by_itself = ended.stopping.is_empty()
+                    && BootInstant::now() < ended.until
+                    && guard.permit(Duration::ZERO).is_ok();
+                (over, is_untold) = (Some(ended.epoch), !by_itself);
                 if let Some(asked) = ended.asked {
                     let took = BootInstant::now().saturating_duration_since(asked);
                     super::health::hooks_took(&lease.name, took);
@@ -275,23 +336,20 @@ async fn serve(args: &ExecArgs, config: &Arc<Config>, lease: &Lease) -> Result<u
                 // The warden hears the end of the file, and ends the command.
                 if let Some(mut work) = work.take() {
                     drop(work.stdin.take());
-                    if let Ok(status) = work.warden.wait().await {
-                        work.disarm(status);
-                    }
+                    work.ended().await?;
                 }
                 return super::node::result_of(exit).map(|()| code.unwrap_or(1));
             }
             _ = terminate.recv() => code = code.or(Some(0)),
             _ = interrupt.recv() => code = code.or(Some(0)),
+            () = tokio::time::sleep(AGAIN), if is_untold => {}
             changed = views.changed() => if changed.is_err() { continue },
         }
     }
     // The lease may have run out instead of being released, with the command still ending.
     if let Some(mut work) = work.take() {
         drop(work.stdin.take());
-        let status = work.warden.wait().await.map_err(|error| text(&error))?;
-        work.disarm(status);
-        code = Some(code_of(status));
+        code = Some(code_of(work.ended().await?));
     }
     super::node::result_of(handle.stop())?;
     Ok(code.unwrap_or(0))

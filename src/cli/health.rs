@@ -84,11 +84,7 @@ pub(super) async fn serve_router(address: SocketAddr, router: axum::Router) -> R
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(|error| format!("cannot bind the HTTP address {address} ({error})"))?;
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "there is no HTTP service");
-        }
-    });
+    tokio::spawn(crate::http::serve(listener, router));
     Ok(())
 }
 
@@ -137,23 +133,25 @@ fn notify(states: &[NotifyState<'_>]) {
 /// Feeds the service manager's watchdog for as long as the node is sound.
 ///
 /// A host that holds a lease is sound only if a renewal was committed since it was asked last; one that
-/// holds none, if its actors have taken a step. A node that hangs is then killed by the service manager, whose
-/// time-out must be longer than twice the renewal's period, and shorter than L - G for that to be of use to anybody.
+/// holds none, and any other node, if its loop has come round. A node that hangs is then killed by the service manager, whose
+/// time-out must be longer than twice the renewal's period, and shorter than `L (1-rho)/(1+rho) - G` for that to be of use
+/// to anybody.
 //= SPEC GUARD-17
+//= SPEC GUARD-44
 pub(super) async fn feed_watchdog<A: Runnable>(handle: Arc<Handle<A>>, leases: Vec<u16>) {
     let Some(timeout) = sd_notify::watchdog_enabled() else { return };
     let mut ticks = tokio::time::interval(timeout / 2);
     let guards: Vec<_> = leases.iter().filter_map(|&lease| handle.guard(lease)).collect();
     let mut last = Vec::new();
-    let mut steps = 0;
     loop {
         ticks.tick().await;
         let now: Vec<_> = guards.iter().map(|guard| guard.term()).collect();
-        let counted = handle.counts().steps;
-        if is_sound(&last, &now) && counted != steps {
+        // Asked at each look, whatever the other says.
+        let has_come_round = handle.has_come_round();
+        if is_sound(&last, &now) && has_come_round {
             notify(&[NotifyState::Watchdog]);
         }
-        (last, steps) = (now, counted);
+        last = now;
     }
 }
 

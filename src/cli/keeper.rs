@@ -12,14 +12,16 @@
 //! that its keeper is gone, gives up the term and has another one run the hooks; if both are gone, the work
 //! goes on, and only the epoch helps. A keeper that is killed while `lead` runs leaves what that has started by then.
 
+use std::collections::BTreeMap;
 use std::io::BufRead as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::kill::{Grouped, kill_tree};
+use super::kill::{Grouped, Sighting, kill_tree, sight};
 use super::warden::{Said, listen};
 use crate::clock::BootInstant;
 use crate::config::{How, StopHook, Work};
@@ -48,12 +50,25 @@ impl Charge {
         [("TENURE_EPOCH", self.epoch.to_string()), ("TENURE_LEASE", self.lease.clone())]
     }
 
-    fn hooks(&self) -> Vec<Hook> {
-        self.work.stop.iter().map(hook).collect()
+    fn hooks(&self, seen: &Seen) -> Vec<Hook> {
+        self.work.stop.iter().map(|stop| hook(stop, seen)).collect()
+    }
+
+    /// What runs when the work has begun, of what a file names.
+    fn see(&self) -> Seen {
+        let of_hooks = self.work.stop.iter().filter_map(|stop| match &stop.how {
+            How::Kill(file) => Some(file),
+            _ => None,
+        });
+        let files = of_hooks.chain(&self.work.kill);
+        files.filter_map(|file| Some((file.clone(), sight(file)?))).collect()
     }
 }
 
-fn hook(StopHook { how, worst }: &StopHook) -> Hook {
+/// The process that each file named when the work had begun.
+type Seen = BTreeMap<PathBuf, Sighting>;
+
+fn hook(StopHook { how, worst }: &StopHook, seen: &Seen) -> Hook {
     let worst = *worst;
     match how {
         How::Command(words) => {
@@ -61,11 +76,11 @@ fn hook(StopHook { how, worst }: &StopHook) -> Hook {
             Hook::command(program, args, worst)
         }
         How::Kill(file) => {
-            let file = file.clone();
+            let (file, seen) = (file.clone(), seen.get(file).copied());
             Hook::new("kill", worst, move |_| {
                 let file = file.clone();
                 async move {
-                    tokio::time::timeout(worst, kill_tree(&file))
+                    tokio::time::timeout(worst, kill_tree(&file, seen))
                         .await
                         .map_err(|_| format!("it runs after {worst:?}"))?
                 }
@@ -110,8 +125,9 @@ pub fn run() -> ExitCode {
 async fn keep(charge: &Charge) -> Result<(), String> {
     let mut said = listen();
     let mut wake_up = WakeUp::new().map_err(|error| error.to_string())?;
-    let until = lead(charge, &mut said, &mut wake_up).await?;
-    stop(charge, until.saturating_add(charge.within), &mut wake_up).await
+    let mut seen = Seen::new();
+    let until = lead(charge, &mut said, &mut wake_up, &mut seen).await?;
+    stop(charge, until.saturating_add(charge.within), &mut wake_up, &seen).await
 }
 
 /// Begins the work, and waits for the end of the term; says when that was.
@@ -119,6 +135,7 @@ async fn lead(
     charge: &Charge,
     said: &mut mpsc::UnboundedReceiver<Said>,
     wake_up: &mut WakeUp,
+    seen: &mut Seen,
 ) -> Result<BootInstant, String> {
     let mut until = BootInstant::from_nanos(charge.until);
     let mut begun = None;
@@ -147,7 +164,10 @@ async fn lead(
                 Said::Stop => until = until.min(BootInstant::now()),
             },
             status = ended => match status? {
-                status if status.success() => begun = None,
+                status if status.success() => {
+                    begun = None;
+                    *seen = charge.see();
+                }
                 status => {
                     tracing::error!(lease = charge.lease, %status, "the work has not begun");
                     until = until.min(BootInstant::now());
@@ -162,8 +182,13 @@ async fn lead(
 }
 
 /// Ends the work, and returns when it has ended.
-async fn stop(charge: &Charge, kill_at: BootInstant, wake_up: &mut WakeUp) -> Result<(), String> {
-    let hooks = charge.hooks();
+async fn stop(
+    charge: &Charge,
+    kill_at: BootInstant,
+    wake_up: &mut WakeUp,
+    seen: &Seen,
+) -> Result<(), String> {
+    let hooks = charge.hooks(seen);
     let in_order = async || {
         for hook in &hooks {
             if let Err(error) = hook.begin(charge.epoch).await {
@@ -196,7 +221,7 @@ async fn stop(charge: &Charge, kill_at: BootInstant, wake_up: &mut WakeUp) -> Re
             }
             stopped = in_order() => if stopped.is_ok() { return Ok(()) },
         }
-        match kill_tree(file).await {
+        match kill_tree(file, seen.get(file).copied()).await {
             Ok(()) => return Ok(()),
             Err(error) => tracing::error!(error, "the kill switch has failed"),
         }

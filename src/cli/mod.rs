@@ -27,6 +27,7 @@ pub mod node;
 mod node_region;
 pub mod paint;
 pub mod peering;
+mod proc;
 pub mod region;
 pub mod runbook;
 pub mod sim;

@@ -13,7 +13,12 @@
 //! When the term ends, the command's process group gets SIGTERM, and SIGKILL when S has almost passed since
 //! then. The command itself also dies with the warden: a step between the two asks the kernel for that.
 //!
-//! What it cannot do: run while the machine or the warden itself is stopped. Only the epoch helps there.
+//! The warden leads a session of its own, and the command's processes are in it unless they make another one.
+//! When the command has ended, what it has left in the session is killed, and the warden ends when none of that runs.
+//! If the warden itself is killed, the node does the same: it knows the session, which is the warden's number.
+//!
+//! What it cannot do: run while the machine or the warden itself is stopped. Only the epoch helps there. And it
+//! cannot kill what the system does not let it kill, as a process of another user: run it as one who may.
 
 use std::io::BufRead as _;
 use std::os::unix::process::CommandExt as _;
@@ -21,11 +26,19 @@ use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use clap::Args;
-use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal, setsid,
+};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
+use super::kill::{end_session, kill_session};
 use crate::clock::BootInstant;
 use crate::node::clock::WakeUp;
+
+/// How long a warden whose term is over waits for a word that it is not.
+const SAYS_WITHIN: Duration = Duration::from_millis(50);
 
 /// The arguments of the warden, which `tenure lease exec` starts.
 #[derive(Debug, Args)]
@@ -81,6 +94,9 @@ pub(super) enum Said {
 
 /// Runs the command until it ends, and passes its exit code on; 128 and the signal's number if a signal ended it.
 pub fn run(args: &WardenArgs) -> ExitCode {
+    if let Err(code) = super::node::log_to_stderr() {
+        return code;
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(error),
@@ -124,11 +140,21 @@ pub(super) fn listen() -> mpsc::UnboundedReceiver<Said> {
 }
 
 //= SPEC GUARD-15
+//= SPEC GUARD-42
 async fn watch_over(args: &WardenArgs) -> Result<ExitStatus, String> {
     let system = |error: std::io::Error| error.to_string();
     let grace = Duration::from_nanos(args.grace);
+    let session = setsid().map_err(|error| format!("tenure lease exec starts this ({error})"))?;
     let mut said = listen();
     let mut wake_up = WakeUp::new().map_err(system)?;
+    let mut until = BootInstant::from_nanos(args.until);
+    while BootInstant::now() >= until {
+        // It may have been renewed while this process was being started.
+        match timeout(SAYS_WITHIN, said.recv()).await {
+            Ok(Some(Said::Until(later))) => until = until.max(later),
+            _ => return Err("the term has ended before the command could begin".to_owned()),
+        }
+    }
     let mut command = std::process::Command::new(std::env::current_exe().map_err(system)?);
     command
         .args(["ward", "--parent", &std::process::id().to_string(), "--"])
@@ -137,20 +163,18 @@ async fn watch_over(args: &WardenArgs) -> Result<ExitStatus, String> {
         .process_group(0);
     let mut child = tokio::process::Command::from(command).spawn().map_err(system)?;
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    let signal = |signal| {
-        if let Some(group) = group {
-            // It may be gone already.
-            let _ = kill_process_group(group, signal);
-        }
+    let end = |signal| match group.map(|group| kill_process_group(group, signal)) {
+        // It may be gone already.
+        None | Some(Ok(()) | Err(Errno::SRCH)) => {}
+        Some(Err(error)) => tracing::error!(%error, "the command cannot be told to end"),
     };
-    let mut until = BootInstant::from_nanos(args.until);
     // When SIGKILL is due, from SIGTERM on; and whether it has been sent.
     let mut kill_at: Option<BootInstant> = None;
     let mut is_killed = false;
     let status = loop {
         let now = BootInstant::now();
         if kill_at.is_none() && now >= until {
-            signal(Signal::TERM);
+            end(Signal::TERM);
             // Counted from the deadline, however late this process has woken up.
             kill_at = Some(until.saturating_add(grace));
         }
@@ -158,7 +182,9 @@ async fn watch_over(args: &WardenArgs) -> Result<ExitStatus, String> {
             && now >= at
             && !is_killed
         {
-            signal(Signal::KILL);
+            end(Signal::KILL);
+            // And what has left the group. What is still there is seen when the command has ended.
+            let _ = kill_session(session);
             is_killed = true;
         }
         let next = kill_at.map_or(Some(until), |at| (!is_killed).then_some(at));
@@ -173,8 +199,8 @@ async fn watch_over(args: &WardenArgs) -> Result<ExitStatus, String> {
             },
         }
     };
-    // What the command has left behind in its group goes with it.
-    signal(Signal::KILL);
+    // What the command has left behind goes with it.
+    end_session(session).await;
     Ok(status)
 }
 

@@ -4,8 +4,9 @@
 //! that stops, the kernel or the hardware resets the machine. When the command has ended, the magic letter
 //! disarms it; a process that dies without that leaves it armed, which is the point.
 //!
-//! For it to be in time, its time-out must be shorter than L - G: the last renewal may have been answered
-//! up to G after its send, and somebody else may lead L after that. The time-out is the administrator's to set
+//! For it to be in time, its time-out T must be short. The last renewal may have been answered up to G after its send,
+//! by a slow clock, and somebody else may lead L after that send, by a fast one. The device's clock is as good as the
+//! others: `G/(1-rho) + T/(1-rho) < L/(1+rho)`, so T must be below `L (1-rho)/(1+rho) - G`. The time-out is the administrator's to set
 //! (for instance by the module's parameter); it is read from sysfs, and refused if it is too long.
 
 use std::fs::{File, OpenOptions};
@@ -14,6 +15,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+
+use crate::lease::timing::{Inequality, Timing};
+
+/// What the time-out of a device must be below: `L (1-rho)/(1+rho) - G`.
+pub(super) fn watchdog_below(timing: Timing) -> Duration {
+    // As a holder that gives up later by the time-out, and is done at once then.
+    let numbers = Inequality { hook: Duration::ZERO, ..timing.inequality() };
+    numbers.largest_hold().unwrap_or_default().saturating_sub(timing.give_up)
+}
 
 /// What to do where there is no usable watchdog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,7 +75,7 @@ impl Watchdog {
             .ok_or_else(|| format!("watchdog {device}: its time-out is not known"))?;
         if timeout >= longest {
             return Err(format!(
-                "watchdog {device}: its time-out is {timeout:?}, and has to be below L - G, {longest:?}"
+                "watchdog {device}: its time-out is {timeout:?}, and has to be below {longest:?}, which is L (1 - rho)/(1 + rho) - G"
             ));
         }
         let device = OpenOptions::new()
@@ -125,6 +135,23 @@ mod tests {
             assert_eq!(timeout, Some(Duration::from_secs(4)));
         }
         assert_eq!(timeout_of(Path::new("/dev/watchdog1"), shown.path()), None);
+    }
+
+    //= SPEC GUARD-18 test
+    #[test]
+    fn a_time_out_leaves_room_for_clocks_that_are_off() {
+        let seconds = Duration::from_secs;
+        let (lease, give_up) = (seconds(60), seconds(10));
+        let timing = |ppm| Timing { lease, give_up, clock_error_ppm: ppm, ..Timing::DEFAULT };
+        assert_eq!(watchdog_below(timing(0)), seconds(50) - Duration::from_nanos(1));
+        // 60 s of 0.99/1.01, that is 58.81 s.
+        let below = watchdog_below(timing(10_000));
+        assert_eq!(below, Duration::from_nanos(48_811_881_188));
+        // In real time: the last answer at its latest, the time-out, and the earliest takeover.
+        let reset = (give_up + below).as_secs_f64() / 0.99;
+        let takeover = lease.as_secs_f64() / 1.01;
+        assert!(reset <= takeover && takeover - reset < 1e-6, "{reset} {takeover}");
+        assert_eq!(watchdog_below(timing(1_000_000)), Duration::ZERO);
     }
 
     #[test]

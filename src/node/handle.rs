@@ -313,6 +313,13 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Whether the loop has looked here since it was asked to; and asks it again.
+    fn asks(&self) -> bool {
+        let has_looked = !self.attention.swap(true, Ordering::AcqRel);
+        self.wake.notify_one();
+        has_looked
+    }
+
     /// Waits out a pause if one is wished for; then says whether to go on.
     pub(super) fn attend(&self) -> Option<Exit> {
         if !self.attention.swap(false, Ordering::AcqRel) {
@@ -522,6 +529,12 @@ impl<A: Runnable> Handle<A> {
             mpsc::error::TrySendError::Full(_) => TellError::Full,
             mpsc::error::TrySendError::Closed(_) => TellError::Ended,
         })
+    }
+
+    /// Whether the node's loop has come round since this was asked last; and asks it to. One that is paused or stuck has
+    /// not; an idle one has.
+    pub fn has_come_round(&self) -> bool {
+        self.shared.asks()
     }
 
     /// The counters as they are.
