@@ -74,7 +74,8 @@ impl Cluster {
     /// Starts a host with a command, and returns its place among the children.
     pub fn exec(&mut self, id: &str, then: &str) -> usize {
         let script = format!(
-            "while read -r epoch pid; do kill -0 $pid 2>/dev/null && echo TWO 0 >> log; done < log; \
+            "while read -r epoch pid; do grep -q '^State:.[^ZX]' /proc/$pid/status 2>/dev/null && \
+             echo TWO 0 >> log; done < log; \
              echo \"$TENURE_EPOCH $$\" >> log; {then}"
         );
         std::fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
