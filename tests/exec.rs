@@ -19,6 +19,7 @@ fn a_command_runs_under_one_host_at_a_time_and_its_exit_code_passes_through() {
     let (first, pid) = cluster.await_start(1);
     let b = cluster.exec("b", "sleep 0.3; exit 7");
     std::thread::sleep(Duration::from_millis(1000));
+    cluster.await_in_sync();
     assert_eq!(cluster.started().len(), 1, "b does not hold the lease");
     let told = Instant::now();
     cluster.signal(a, Signal::TERM);
@@ -38,6 +39,8 @@ fn a_host_that_is_killed_takes_its_command_with_it() {
     let a = cluster.exec("a", "trap '' TERM; while :; do sleep 0.05; done");
     let (first, pid) = cluster.await_start(1);
     cluster.exec("b", "exec sleep 600");
+    std::thread::sleep(Duration::from_millis(500));
+    cluster.await_in_sync();
     let killed = Instant::now();
     cluster.signal(a, Signal::KILL);
     until("the command has ended", || !is_running(pid));
@@ -54,6 +57,7 @@ fn a_host_that_is_stopped_loses_its_command_before_another_one_starts() {
     let (first, pid) = cluster.await_start(1);
     cluster.exec("b", "exec sleep 600");
     std::thread::sleep(Duration::from_millis(500));
+    cluster.await_in_sync();
     let stopped = Instant::now();
     cluster.signal(a, Signal::STOP);
     until("the command has ended", || !is_running(pid));
@@ -84,6 +88,7 @@ fn a_warden_that_is_killed_costs_the_term_and_not_the_order() {
     let server = server(&cluster);
     cluster.exec("b", &format!("{WATCH}; exec sleep 600"));
     std::thread::sleep(Duration::from_millis(500));
+    cluster.await_in_sync();
     let node = Pid::from_child(&cluster.children[a]).as_raw_pid();
     let warden = *children(node).first().expect("a warden");
     kill_process(Pid::from_raw(warden).unwrap(), Signal::KILL).unwrap();

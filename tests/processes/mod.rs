@@ -105,6 +105,17 @@ impl Cluster {
         started[count - 1]
     }
 
+    /// Waits until both hosts are in sync: one that was silent has to catch up with the table of the cluster before it may
+    /// take over (L-41).
+    pub fn await_in_sync(&self) {
+        until("both are in sync", || {
+            let mut status = self.tenure();
+            status.args(["lease", "status", "--json", "--config", "cluster.toml"]);
+            let output = status.stdout(Stdio::piped()).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).contains("\"in_sync\":[\"a\",\"b\"]")
+        });
+    }
+
     /// Sends a line to the control socket of a host, and expects that it is taken.
     pub fn control(&self, id: &str, line: &str) {
         use std::io::{BufRead as _, Write as _};
