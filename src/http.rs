@@ -155,7 +155,7 @@ pub fn router(
 
 /// Serves it until the future is dropped. Whoever asks takes no more of the process than [`CONNECTIONS_MAX`] descriptors: a
 /// connection beyond that is closed, one that asks nothing ends after 10 s, and any after a minute.
-//= SPEC GUARD-43
+//= SPEC GUARD-31
 pub async fn serve(listener: TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {

@@ -126,7 +126,7 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
 }
 
 /// Somebody holds all the connections that he gets, and says nothing.
-//= SPEC GUARD-43 test
+//= SPEC GUARD-31 test
 #[test]
 fn connections_that_ask_nothing_are_few_and_end() {
     let mut cluster = Cluster::new();
@@ -148,7 +148,7 @@ fn connections_that_ask_nothing_are_few_and_end() {
     drop(silent);
 }
 
-//= SPEC GUARD-44 test
+//= SPEC GUARD-32 test
 #[test]
 fn a_node_that_has_nothing_to_do_feeds_the_service_managers_watchdog() {
     let mut cluster = Cluster::new();
@@ -165,7 +165,7 @@ fn a_node_that_has_nothing_to_do_feeds_the_service_managers_watchdog() {
     let path = cluster.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     let (_, _) = host(&mut cluster, "c", Some(&path));
-    let mut fed = |within| {
+    let fed = |within| {
         socket.set_read_timeout(Some(within)).unwrap();
         let mut buffer = [0; 4096];
         socket.recv(&mut buffer).ok().map(|len| buffer[..len].starts_with(b"WATCHDOG=1"))

@@ -43,13 +43,7 @@ fn start(stop: &str) -> (Cluster, [usize; 2], (u64, i32)) {
     let first = cluster.await_start(1);
     let b = node(&mut cluster, "b");
     until("b follows a", || follows(&cluster, "b").is_some_and(|follows| follows.ends_with(" a")));
-    // A host that was silent has to catch up with the table of the cluster before it may take over (L-41).
-    until("b is in sync", || {
-        let mut status = cluster.tenure();
-        status.args(["lease", "status", "--json", "--config", "cluster.toml"]);
-        let output = status.stdout(std::process::Stdio::piped()).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).contains("\"in_sync\":[\"a\",\"b\"]")
-    });
+    cluster.await_in_sync();
     (cluster, [a, b], first)
 }
 
@@ -136,7 +130,7 @@ fn a_keeper_that_is_killed_costs_the_term_and_not_the_order() {
 
 /// A host that has no descriptors left: it cannot begin the work, nor have it ended by a keeper. It goes on all the same,
 /// and somebody who lets go of them sees it lead.
-//= SPEC GUARD-43 test
+//= SPEC GUARD-31 test
 #[test]
 fn a_host_that_is_out_of_descriptors_gives_the_term_up_and_goes_on() {
     let (mut cluster, [a, b], (first, pid)) = start(KILL);
@@ -150,8 +144,7 @@ fn a_host_that_is_out_of_descriptors_gives_the_term_up_and_goes_on() {
     let limit = u64::try_from(descriptors()).unwrap() + 4;
     let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
     prlimit(Some(Pid::from_child(&cluster.children[b])), Resource::Nofile, limit).unwrap();
-    let held: Vec<_> =
-        (0..60).map(|_| std::net::TcpStream::connect(control).unwrap()).collect();
+    let held: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(control).unwrap()).collect();
     cluster.signal(a, Signal::KILL);
     until("the work has ended", || !is_running(pid));
     std::thread::sleep(Duration::from_secs(5));
@@ -179,7 +172,7 @@ fn what_an_earlier_life_has_left_behind_is_ended_before_a_host_contends() {
 }
 
 /// The node stands still after the work has failed to begin, so the term is there for a while yet.
-//= SPEC GUARD-42 test
+//= SPEC GUARD-30 test
 #[test]
 fn a_lead_that_fails_is_run_once_in_a_term() {
     let mut cluster = Cluster::new();

@@ -157,7 +157,7 @@ pub(super) struct Beside {
 
 impl Beside {
     /// Runs until the node ends.
-    //= SPEC GUARD-42
+    //= SPEC GUARD-30
     pub(super) async fn run(mut self) -> Result<(), String> {
         let guard: Arc<Guard> = self.handle.guard(self.lease.index).ok_or("no such lease")?;
         let mut views = self.handle.views(self.lease.index).ok_or("no such lease")?;
@@ -218,7 +218,7 @@ impl Beside {
 
     /// A keeper that does not start because something is short now is tried again; the node does not end for that, as it
     /// may be all that watches over the work.
-    //= SPEC GUARD-43
+    //= SPEC GUARD-31
     fn not_begun(&self, error: Option<io::Error>) -> Result<(), String> {
         match error {
             Some(error) if !is_passing(&error) => Err(no_keeper(error)),

@@ -109,10 +109,11 @@ fn lease_of<'a>(args: &ExecArgs, config: &'a Config) -> Result<&'a Lease, String
 
 /// What a cluster file gives to a host is run by `tenure node` alone: its hooks, and what ends it before the host
 /// contends, are not run here.
-//= SPEC GUARD-45
+//= SPEC GUARD-33
 fn has_no_work(args: &ExecArgs, config: &Config) -> Result<(), String> {
     let node = config.node(&args.id).expect("it has a lease");
-    match launch::leases_of(config, node).find(|lease| config.work(node.id, lease.index).is_some()) {
+    match launch::leases_of(config, node).find(|lease| config.work(node.id, lease.index).is_some())
+    {
         None => Ok(()),
         Some(lease) => Err(format!(
             "{:?} has [[work]] for the lease {:?}, which `tenure node` runs: start that, or take the section out",
@@ -187,7 +188,7 @@ impl Work {
 
     /// Waits until the warden has ended, and then until nothing of the command runs: a warden that was killed has
     /// ended none of it. Losing the future loses nothing.
-    //= SPEC GUARD-40
+    //= SPEC GUARD-28
     async fn ended(&mut self) -> Result<ExitStatus, String> {
         let status = self.warden.wait().await.map_err(|error| error.to_string())?;
         if let Some(session) = self.session {

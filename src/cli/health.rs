@@ -137,7 +137,7 @@ fn notify(states: &[NotifyState<'_>]) {
 /// time-out must be longer than twice the renewal's period, and shorter than `L (1-rho)/(1+rho) - G` for that to be of use
 /// to anybody.
 //= SPEC GUARD-17
-//= SPEC GUARD-44
+//= SPEC GUARD-32
 pub(super) async fn feed_watchdog<A: Runnable>(handle: Arc<Handle<A>>, leases: Vec<u16>) {
     let Some(timeout) = sd_notify::watchdog_enabled() else { return };
     let mut ticks = tokio::time::interval(timeout / 2);

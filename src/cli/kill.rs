@@ -70,7 +70,7 @@ impl Drop for Grouped {
 /// for it knows. Losing the future loses nothing.
 ///
 /// While a process of it runs no other session gets its number.
-//= SPEC GUARD-40
+//= SPEC GUARD-28
 pub(super) async fn end_session(session: Pid) {
     let begun = BootInstant::now();
     let (mut again, mut is_told) = (LOOK_AGAIN, false);
@@ -101,9 +101,8 @@ pub(super) async fn end_session(session: Pid) {
 pub(super) fn kill_session(session: Pid) -> Result<bool, String> {
     let (me, mine) = (rustix::process::getpid().as_raw_pid(), rustix::process::getpgrp());
     let running = look()?;
-    let is_of_it = |(id, process): &(&i32, &Process)| {
-        process.session == session.as_raw_pid() && **id != me
-    };
+    let is_of_it =
+        |(id, process): &(&i32, &Process)| process.session == session.as_raw_pid() && **id != me;
     let mut targets = BTreeSet::new();
     let mut failed = None;
     for (&id, process) in running.iter().filter(is_of_it) {
@@ -209,7 +208,7 @@ fn read(file: &Path) -> Result<Option<(i32, i128)>, String> {
 }
 
 /// The processes that the file means, without their descendants.
-//= SPEC GUARD-41
+//= SPEC GUARD-29
 fn named(
     file: &Path,
     id: i32,
@@ -325,7 +324,7 @@ mod tests {
         assert!(kill(&file, None).unwrap_err().contains("no process id"));
     }
 
-    //= SPEC GUARD-41 test
+    //= SPEC GUARD-29 test
     #[test]
     fn another_process_that_has_the_number_of_a_stale_file_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
@@ -345,7 +344,7 @@ mod tests {
         assert!(!server.wait().unwrap().success());
     }
 
-    //= SPEC GUARD-41 test
+    //= SPEC GUARD-29 test
     #[test]
     fn what_a_dead_server_has_left_in_its_session_or_its_group_is_killed() {
         for leads in ["setsid", ""] {
@@ -370,7 +369,7 @@ mod tests {
         }
     }
 
-    //= SPEC GUARD-41 test
+    //= SPEC GUARD-29 test
     #[test]
     fn a_file_that_names_this_process_or_its_parent_kills_nobody() {
         let directory = tempfile::tempdir().unwrap();
@@ -382,15 +381,18 @@ mod tests {
         }
     }
 
-    //= SPEC GUARD-40 test
+    //= SPEC GUARD-28 test
     #[test]
     fn a_session_has_ended_when_none_of_its_groups_runs() {
         let directory = tempfile::tempdir().unwrap();
         let left = directory.path().join("left");
         // With job control, each job is a group of its own.
         let script = format!("set -m; sleep 600 & echo $! > {}; exec sleep 600", left.display());
-        let mut leader =
-            Command::new("setsid").args(["sh", "-c", &script]).stdin(Stdio::null()).spawn().unwrap();
+        let mut leader = Command::new("setsid")
+            .args(["bash", "-c", &script])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let left = read_id(&left);
         let process = running().unwrap()[&left];
         assert_ne!(process.group, process.session);

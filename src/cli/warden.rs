@@ -140,7 +140,7 @@ pub(super) fn listen() -> mpsc::UnboundedReceiver<Said> {
 }
 
 //= SPEC GUARD-15
-//= SPEC GUARD-42
+//= SPEC GUARD-30
 async fn watch_over(args: &WardenArgs) -> Result<ExitStatus, String> {
     let system = |error: std::io::Error| error.to_string();
     let grace = Duration::from_nanos(args.grace);

@@ -74,7 +74,8 @@ impl Cluster {
     /// Starts a host with a command, and returns its place among the children.
     pub fn exec(&mut self, id: &str, then: &str) -> usize {
         let script = format!(
-            "while read -r epoch pid; do kill -0 $pid 2>/dev/null && echo TWO 0 >> log; done < log; \
+            "while read -r epoch pid; do grep -q '^State:.[^ZX]' /proc/$pid/status 2>/dev/null && \
+             echo TWO 0 >> log; done < log; \
              echo \"$TENURE_EPOCH $$\" >> log; {then}"
         );
         std::fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
@@ -102,6 +103,17 @@ impl Cluster {
         let started = self.started();
         assert_eq!(started.len(), count);
         started[count - 1]
+    }
+
+    /// Waits until both hosts are in sync: one that was silent has to catch up with the table of the cluster before it may
+    /// take over (L-41).
+    pub fn await_in_sync(&self) {
+        until("both are in sync", || {
+            let mut status = self.tenure();
+            status.args(["lease", "status", "--json", "--config", "cluster.toml"]);
+            let output = status.stdout(Stdio::piped()).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).contains("\"in_sync\":[\"a\",\"b\"]")
+        });
     }
 
     /// Sends a line to the control socket of a host, and expects that it is taken.
