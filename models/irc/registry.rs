@@ -453,7 +453,7 @@ fn claim_entries() -> Vec<Entry> {
             "irc-claims-two",
             "2 servers, a request and its deletion, 2 claims",
             true,
-            counted([7_311, 27_626, 15]),
+            counted([22_802, 86_393, 19]),
             || {
                 let claims = claims(2, vec![create(0, 1, 1), delete_by_r()], 2);
                 let witnesses = vec![pending_at_requester(), deleted_at_requester(), late_report()];
@@ -522,7 +522,7 @@ pub fn mutants() -> Vec<Entry> {
     }
     without!(I_1_ONLY_A_EXPIRES, one_decision, 5, expiring(one(vec![accept()])));
     without!(I_2_FACTS_JOIN, rank_never_falls, 5, one(vec![accept(), modify_by_r()]));
-    without!(I_3_KEPT_UNTIL_ACKNOWLEDGED, claims no_record_agreement, 7, claims(1, vec![create(0, 1, 1), delete_by_r()], 3));
+    without!(I_3_KEPT_UNTIL_ACKNOWLEDGED, claims no_record_agreement, 5, claims(1, vec![create(0, 1, 1), delete_by_r()], 3));
     without!(
         I_4_FORGET_AFTER_CONFIRMATION,
         rest_is_agreement,
