@@ -593,7 +593,7 @@ pub fn mutants() -> Vec<Entry> {
         put_back(expiring(one(vec![accept()])), [0, 1])
     );
     without!(I_20_EXTEND_BEFORE_CALL, claims no_call_for_a_lost_claim, 4, claims(2, vec![create(0, 1, 1)], 2));
-    without!(I_22_NO_CURSOR, claims nothing_is_skipped, 4, claims(1, vec![create(0, 1, 1)], 2));
+    without!(I_22_NO_CURSOR, claims nothing_is_skipped, 3, claims(1, vec![create(0, 1, 1)], 2));
     rows
 }
 
