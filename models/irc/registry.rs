@@ -570,7 +570,7 @@ pub fn mutants() -> Vec<Entry> {
     without!(I_14_DEAD_DOES_NOT_BLOCK, never accepted_again, one(vec![reject(), create(0, 1, 7), accept_second()]));
     without!(I_15_CLAIM_EPOCH_CHECKED, claims stale_report_changes_nothing, 7, claims(2, vec![create(0, 1, 1)], 2));
     without!(I_16_EPOCH_NEVER_RESET, claims epochs_only_grow, 4, claims(1, vec![create(0, 1, 1)], 3));
-    without!(I_17_FRESH_AT_EFFECT, claims only_fresh_calls_count, 14, claims(1, vec![create(0, 1, 1), modify_by_r()], 3));
+    without!(I_17_FRESH_AT_EFFECT, claims only_fresh_calls_count, 20, claims(1, vec![create(0, 1, 1), modify_by_r()], 3));
     without!(
         I_18_REPLY_OF_CURRENT_LIFE,
         one_decision,
