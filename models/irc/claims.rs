@@ -21,6 +21,11 @@ use crate::models::world::{
     Action, Budget, Event, Faults, Network, Observer, Said, Time, World, WorldState,
 };
 
+/// The rules of which the canonical form knows nothing: a world without one of them has it too.
+const INDIFFERENT: Safeguards = Safeguards::I_17_FRESH_AT_EFFECT
+    .union(Safeguards::I_20_EXTEND_BEFORE_CALL)
+    .union(Safeguards::I_22_NO_CURSOR);
+
 /// A world of control planes and servers.
 pub type ClaimWorld = World<Party, ClaimObserver>;
 
@@ -108,7 +113,11 @@ impl Claims {
             faults,
             observer: ClaimObserver { wishes: self.wishes.clone(), claims: self.claims },
             settled: Vec::new(),
-            canonical: self.safeguards == Safeguards::ALL,
+            // Nothing that the form leaves out is read by whoever keeps, or breaks, these rules.
+            canonical: Safeguards::ALL
+                .difference(self.safeguards)
+                .difference(INDIFFERENT)
+                .is_empty(),
             properties,
         }
     }

@@ -259,6 +259,7 @@ impl Desk<'_> {
 
     /// What may be handed out for one remote now, so many pieces at most: its questions first, of which
     /// there is one of each kind, then its records by what they carry.
+    //= SPEC IRC-34
     pub(super) fn ready_for(&self, region: Region, kinds: &[Kind], room: usize) -> Vec<Work> {
         let Some(peer) = self.state.ledger.peers.get(&region).filter(|peer| !peer.disposed) else {
             return Vec::new();
