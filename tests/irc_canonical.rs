@@ -161,6 +161,6 @@ fn claims_and_crashes() {
 
 #[test]
 fn time() {
-    compare_timed("irc-timed-vain", 14);
-    compare_timed("irc-timed-frozen", 8);
+    compare_timed("irc-timed-vain", 30);
+    compare_timed("irc-timed-sweep", 20);
 }
