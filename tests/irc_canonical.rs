@@ -150,17 +150,17 @@ fn both_sides_are_restored() {
 
 #[test]
 fn claims() {
-    compare_claims("irc-claims-two", 7, 6);
-    compare_claims("irc-claims-records", 8, 7);
+    compare_claims("irc-claims-two", 10, 9);
+    compare_claims("irc-claims-records", 10, 9);
 }
 
 #[test]
 fn claims_and_crashes() {
-    compare_claims("irc-claims-crash", 7, 6);
+    compare_claims("irc-claims-crash", 10, 9);
 }
 
 #[test]
 fn time() {
-    compare_timed("irc-timed-vain", 14);
-    compare_timed("irc-timed-frozen", 8);
+    compare_timed("irc-timed-vain", 30);
+    compare_timed("irc-timed-sweep", 20);
 }

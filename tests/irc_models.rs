@@ -50,7 +50,8 @@ fn a_claim_that_never_ends_and_a_record_that_is_lost_are_overdue() {
     for (rule, world) in [
         (Safeguards::I_3_KEPT_UNTIL_ACKNOWLEDGED, "irc-timed-heal"),
         (Safeguards::I_19_LEASES_EXPIRE, "irc-timed-heal"),
-        (Safeguards::I_11_PROMISE_WHILE_FROZEN, "irc-timed-frozen"),
+        (Safeguards::I_3_KEPT_UNTIL_ACKNOWLEDGED, "irc-timed-delete"),
+        (Safeguards::I_19_LEASES_EXPIRE, "irc-timed-delete"),
     ] {
         let world = without(rule, world);
         let report = explore(&world, Limits::default(), |_| ());

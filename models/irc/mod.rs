@@ -1,6 +1,6 @@
 //! Operations between regions in a world: what may happen, and what must hold.
 //!
-//! Nothing here has time: a timer may fire at any moment, so what holds needs no clock and no bound on
+//! Nothing here has time but in [`timed`]: a timer may fire at any moment, so what holds needs no clock and no bound on
 //! any delay. Regions do not come to rest by themselves; every model bounds what customers ask and how
 //! far a region's clock runs, and explores all the rest without bound: any loss, repetition, delay and
 //! order of messages between the regions.

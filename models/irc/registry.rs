@@ -10,9 +10,9 @@ use super::claims::{
 use super::properties::{
     accepted_again, accepted_in_time, all_thawed, audited, both_active, dead_is_decided,
     dead_stays_dead, deleted, disposed_is_fenced, expired, failed, forgotten, half_is_justified,
-    no_half_falls, no_lost_update, nobody_accepted, nobody_is_denied, one_decision, one_effect_per_token,
-    one_live_per_pair, quota_kept, rank_never_falls, recovered, rejected, rest_is_agreement,
-    thawed, thawed_together, third_done,
+    no_half_falls, no_lost_update, nobody_accepted, nobody_is_denied, one_decision,
+    one_effect_per_token, one_live_per_pair, quota_kept, rank_never_falls, recovered, rejected,
+    rest_is_agreement, thawed, thawed_together, third_done,
 };
 use super::{IrcWorld, Scope, Wish, ask, change, create, first, timed};
 use crate::irc::facts::{Bundle, Decided, Decision, Incarnation, Region, Sealed, Version};
@@ -450,7 +450,7 @@ pub fn claim_rows() -> Vec<Row<ClaimWorld>> {
             "irc-claims-records",
             "1 server, a request and its deletion, 3 claims",
             false,
-            [52_813, 231_524, 21],
+            [37_413, 170_026, 21],
             || {
                 let claims = claims(1, vec![create(0, 1, 1), delete_by_r()], 3);
                 let witnesses = vec![pending_at_requester(), deleted_at_requester(), late_report()];

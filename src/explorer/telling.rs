@@ -386,14 +386,16 @@ fn find(space: &dyn Space, place: &Place, wanted: &Told) -> Option<u32> {
     found.and_then(|index| u32::try_from(index).ok())
 }
 
-/// Something that keeps a tick from passing: a timer, or what a node tells itself. One after which the tick
-/// may pass, if there is one.
+/// Something that keeps a tick from passing: a timer, what a node tells itself, or a message that must have
+/// arrived. One after which the tick may pass, if there is one.
 fn due(space: &dyn Space, place: &Place) -> Option<u32> {
     let actions = space.actions(place).into_iter().enumerate();
-    let local: Vec<usize> = actions
-        .filter(|(_, told)| told.kind == "fire" || (told.kind == "deliver" && told.src == told.dst))
-        .map(|(index, _)| index)
+    let mut all: Vec<(bool, usize)> = actions
+        .filter(|(_, told)| told.kind == "fire" || told.kind == "deliver")
+        .map(|(index, told)| (told.kind == "deliver" && told.src != told.dst, index))
         .collect();
+    all.sort_unstable();
+    let local: Vec<usize> = all.into_iter().map(|(_, index)| index).collect();
     let frees = |index: &&usize| {
         let after = space.take(place, **index);
         after.is_some_and(|after| space.actions(&after).iter().any(|told| told.kind == "elapse"))

@@ -447,8 +447,7 @@ impl Desk<'_> {
             && let Some(mut record) = self.state.ledger.records.get(&id).cloned()
         {
             record.lost = record.lost.saturating_add(1);
-            record.parked |=
-                record.lost >= LOST_MAX && self.keeps(Safeguards::I_28_DEAD_LETTER);
+            record.parked |= record.lost >= LOST_MAX && self.keeps(Safeguards::I_28_DEAD_LETTER);
             self.state.set_record(id, Some(record));
             self.dirty = true;
         }

@@ -257,3 +257,13 @@ fn a_second_kind_takes_the_same_way() {
     assert_eq!(net.control(1).ledger.notices.get(&id).map(|one| one.value), Some(6));
     assert_eq!(call(&mut net, Kind(77), id, 9, Body(Vec::new())), Status::Unsupported);
 }
+
+/// I-26: servers that are started together do not poll together.
+#[test]
+fn a_server_begins_at_a_random_time() {
+    let net = Net::new(2);
+    let Party::Server(server) = &net.parties[2] else { panic!("a server") };
+    let (_, effects) = step(&net.parties[2], Id::from(2), None, Input::Start(None));
+    let all = Duration::ZERO..server.poll;
+    assert!(effects.contains(&Effect::SetTimer(Timer::Poll, all)));
+}

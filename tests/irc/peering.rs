@@ -260,7 +260,10 @@ fn the_clock_goes_on_whatever_else_happens() {
     net.settle();
     // A part of a unit has passed when there is something else to do.
     let left = Policy::default().tick / 2;
-    assert!(net.timers.insert((1, Timer::Tick), left).is_some(), "a request waits for its deadline");
+    assert!(
+        net.timers.insert((1, Timer::Tick), left).is_some(),
+        "a request waits for its deadline"
+    );
     net.create(1, 0, 2);
     net.settle();
     assert_eq!(net.timers[&(1, Timer::Tick)], left);

@@ -191,7 +191,8 @@ fn rank_questions(observer: &TimedObserver, state: &mut TimedState, region: u16)
         }
     });
     let ranks: Vec<u64> = asked.into_iter().collect();
-    let rank = |nonce: u64| ranks.iter().position(|&one| one == nonce).map_or(0, |at| at as u64 + 1);
+    let rank =
+        |nonce: u64| ranks.iter().position(|&one| one == nonce).map_or(0, |at| at as u64 + 1);
     visit_questions(observer, state, region, &mut |_, nonce| *nonce = rank(*nonce));
     let next = ranks.len() as u64 + 1;
     let node = &mut state.nodes[usize::from(region)];

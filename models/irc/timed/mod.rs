@@ -264,7 +264,13 @@ impl TimedObserver {
 
     /// The server that has been handed the deadly record dies of it, before it has said anything, and
     /// is started again.
-    fn kill(&self, world: &TimedWorld, before: &TimedState, action: Action, after: &mut TimedState) {
+    fn kill(
+        &self,
+        world: &TimedWorld,
+        before: &TimedState,
+        action: Action,
+        after: &mut TimedState,
+    ) {
         let (Some(deadly), Action::Deliver(index)) = (self.scope.deadly, action) else { return };
         let flight = &before.network[usize::from(index)];
         let Msg::Claimed(claim) = &flight.msg else { return };

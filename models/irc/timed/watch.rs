@@ -100,17 +100,16 @@ impl Watch {
             Self::Active => pair(state).is_some_and(|pair| {
                 let accepted = pair.iter().any(|one| {
                     let peering = one.ledger.peerings.get(&id);
-                    peering.is_some_and(|one| {
-                        one.decided.facts.decision == Some(Decision::Accepted)
-                    })
+                    peering
+                        .is_some_and(|one| one.decided.facts.decision == Some(Decision::Accepted))
                 });
                 let all = |label| pair.iter().all(|one| one.ledger.label(id) == Some(label));
                 let dead = pair.iter().all(|one| class(one, id) == Class::Dead);
                 healthy && is_open_pair(pair) && accepted && !all(Label::Active) && !dead
             }),
-            Self::Off => (0..2).filter_map(|node| control(state, node)).any(|one| {
-                has_flag(one, id) && one.ledger.on.contains(&id)
-            }),
+            Self::Off => (0..2)
+                .filter_map(|node| control(state, node))
+                .any(|one| has_flag(one, id) && one.ledger.on.contains(&id)),
             Self::Deleted => (0..2_u16).any(|region| {
                 let Some(one) = control(state, region.into()) else { return false };
                 let peer = Region(1 - region);
@@ -120,7 +119,8 @@ impl Watch {
             }),
             Self::Served(region) => control(state, 0).is_some_and(|one| {
                 let limit = world.observer.scope.numbers.claims;
-                let out = one.claims.keys().filter(|&&work| one.ledger.remote_of(work) == Some(region));
+                let out =
+                    one.claims.keys().filter(|&&work| one.ledger.remote_of(work) == Some(region));
                 let mut records = one.ledger.records.iter();
                 let is_ready = records.any(|(&record, what)| {
                     let work = Work::Record(record);
@@ -213,9 +213,7 @@ macro_rules! sometimes {
 }
 
 fn all_show(state: &TimedState, label: Label) -> bool {
-    pair(state).is_some_and(|pair| {
-        pair.iter().all(|one| one.ledger.label(first(0)) == Some(label))
-    })
+    pair(state).is_some_and(|pair| pair.iter().all(|one| one.ledger.label(first(0)) == Some(label)))
 }
 
 sometimes! {
