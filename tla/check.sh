@@ -77,7 +77,6 @@ MCIrcForget never_forgotten
 MCIrcAgain never_accepted_again
 MCIrcCrossing never_failed
 MCIrcRestoreA never_thawed
-MCIrcRestoreBoth never_thawed_together
 END
 
 # bugs FILE BASE: a configuration like BASE for each line.

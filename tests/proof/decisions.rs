@@ -267,14 +267,8 @@ const KNOWS: &str = "(forall ((o Op))
 
 /// What a region knows more after it has read what its peer knows.
 const MERGE: [(&str, &str); 3] = [
-    (
-        "decided",
-        "(ite (and (= (at it) l) (= (decided it) none)) (copy s it) (decided it))",
-    ),
-    (
-        "since",
-        "(ite (and (= (at it) l) (= (decided it) none)) (life l) (since it))",
-    ),
+    ("decided", "(ite (and (= (at it) l) (= (decided it) none)) (copy s it) (decided it))"),
+    ("since", "(ite (and (= (at it) l) (= (decided it) none)) (life l) (since it))"),
     ("known", "(ite (and (= (at-r it) l) (= (known it) none)) (copy s it) (known it))"),
 ];
 
@@ -328,10 +322,7 @@ fn actions() -> Vec<Action> {
             "Learn",
             &[M],
             &["(sent m)", "(open (at-r (about m)))", LISTENED_TO],
-            &[(
-                "known",
-                "(ite (and (= it (about m)) (= (known it) none)) (says m) (known it))",
-            )],
+            &[("known", "(ite (and (= it (about m)) (= (known it) none)) (says m) (known it))")],
         ),
         action(
             "BackUp",

@@ -215,15 +215,18 @@ fn of_decisions() -> Vec<Mutant> {
     };
     const THAWS: &str = "Ask Promise OnPromise Answer Thaw";
     let same_number = |life: &str, floor: &str| format!("(= (n ({life})) (n ({floor})))");
-    let any_answer =
-        |system: System| system.guard("Thaw", decisions::FROM_FLOOR, "true");
-    add("IRC-2", whole().guard("Decide", decisions::UNDECIDED, "true"), &[
-        "Decide Tell Learn Decide",
-    ]);
+    let any_answer = |system: System| system.guard("Thaw", decisions::FROM_FLOOR, "true");
+    add(
+        "IRC-2",
+        whole().guard("Decide", decisions::UNDECIDED, "true"),
+        &["Decide Tell Learn Decide"],
+    );
     add("I-1", whole().guard("Learn", "(sent m)", "true"), &["Decide Learn"]);
-    add("I-6", whole().effect("Restore", "open", "(open it)"), &[
-        "Decide Tell Learn Restore Decide",
-    ]);
+    add(
+        "I-6",
+        whole().effect("Restore", "open", "(open it)"),
+        &["Decide Tell Learn Restore Decide"],
+    );
     let unpromised = whole()
         .effect("Promise", "floor", "(floor it)")
         .effect("Promise", "asked", "(asked it)")
@@ -231,48 +234,42 @@ fn of_decisions() -> Vec<Mutant> {
         .guard("Answer", decisions::PROMISED_TO, "(<= (n (floor (answerer q))) (n (asks-as q)))")
         .guard("Learn", decisions::LISTENED_TO, "(<= (n (floor (at-r (about m)))) (n (under m)))");
     add("I-7", unpromised, &["Decide Tell Restore", THAWS, "Decide Learn"]);
-    add("I-8", any_answer(whole().effect("OnPromise", "floor", "(floor it)")), &[
-        "Decide Tell Restore",
-        THAWS,
-        "Restore",
-        THAWS,
-        "Decide Learn",
-    ]);
+    add(
+        "I-8",
+        any_answer(whole().effect("OnPromise", "floor", "(floor it)")),
+        &["Decide Tell Restore", THAWS, "Restore", THAWS, "Decide Learn"],
+    );
     let reused = whole()
         .guard("Promise", decisions::ABOVE, "(<= (n (floor (answerer q))) (n (asks-as q)))")
-        .guard(
-            "Answer",
-            decisions::PROMISED_TO,
-            &same_number("asks-as q", "floor (answerer q)"),
-        )
-        .guard(
-            "Learn",
-            decisions::LISTENED_TO,
-            &same_number("under m", "floor (at-r (about m))"),
-        );
+        .guard("Answer", decisions::PROMISED_TO, &same_number("asks-as q", "floor (answerer q)"))
+        .guard("Learn", decisions::LISTENED_TO, &same_number("under m", "floor (at-r (about m))"));
     add("I-9", reused, &["Restore", THAWS, "Decide Tell Restore", THAWS, "Decide Learn"]);
     let old_promise = whole()
         .effect("Promise", "asked", "(asked it)")
         .effect("Promise", "reading", "(reading it)")
         .guard("OnPromise", decisions::NOT_VOID, "true");
-    add("I-10", any_answer(old_promise), &[
-        "Restore Ask Promise Decide Tell Restore",
-        THAWS,
-        "OnPromise Answer Thaw Decide Learn",
-    ]);
-    add("I-18", whole().guard("Learn", decisions::LISTENED_TO, "true"), &[
-        "Decide Tell Restore",
-        THAWS,
-        "Decide Learn",
-    ]);
+    add(
+        "I-10",
+        any_answer(old_promise),
+        &["Restore Ask Promise Decide Tell Restore", THAWS, "OnPromise Answer Thaw Decide Learn"],
+    );
+    add(
+        "I-18",
+        whole().guard("Learn", decisions::LISTENED_TO, "true"),
+        &["Decide Tell Restore", THAWS, "Decide Learn"],
+    );
     let falling = decisions::NEWER.replace("(<= (n y) (n x))", "true");
-    add("IRC-14", whole().guard("Restore", decisions::NEWER, &falling), &[
-        "Restore Ask",
-        "Ask Promise OnPromise Answer Thaw Decide Tell",
-        "Restore Restore",
-        THAWS,
-        THAWS,
-        "Promise Decide Learn",
-    ]);
+    add(
+        "IRC-14",
+        whole().guard("Restore", decisions::NEWER, &falling),
+        &[
+            "Restore Ask",
+            "Ask Promise OnPromise Answer Thaw Decide Tell",
+            "Restore Restore",
+            THAWS,
+            THAWS,
+            "Promise Decide Learn",
+        ],
+    );
     all
 }

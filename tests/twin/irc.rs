@@ -78,7 +78,9 @@ impl IrcTwin {
             config.set("MayCrash").iter().map(|node| node.parse().expect("a node")).collect();
         let scope = Scope {
             restores: ["0", "1"]
-                .map(|region| if may_restore.iter().any(|one| one == region) { restores } else { 0 })
+                .map(
+                    |region| if may_restore.iter().any(|one| one == region) { restores } else { 0 },
+                )
                 .to_vec(),
             early_backup: config.truth("EarlyBackup"),
             crashes: u8::try_from(config.number("Crashes")).expect("few"),

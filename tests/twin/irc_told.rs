@@ -83,7 +83,9 @@ pub(crate) fn state(twin: &IrcTwin, digests: &Digests, state: &IrcState) -> Stat
         ("thawedTogether", ghost.seen.thawed_together.into()),
         (
             "wrong",
-            Value::Set(wrongs.iter().filter(|(_, is)| *is).map(|(name, _)| (*name).into()).collect()),
+            Value::Set(
+                wrongs.iter().filter(|(_, is)| *is).map(|(name, _)| (*name).into()).collect(),
+            ),
         ),
     ]);
     let flights = state.network.iter().map(|flight| {
@@ -123,7 +125,8 @@ fn region(region: Region) -> Value {
 
 fn incarnation(incarnation: Incarnation) -> Value {
     let begun = |life: u64| {
-        let all = (0..2_u64).flat_map(|r| (0..10_u64).flat_map(move |n| (0..100).map(move |c| (r, n, c))));
+        let all = (0..2_u64)
+            .flat_map(|r| (0..10_u64).flat_map(move |n| (0..100).map(move |c| (r, n, c))));
         let mut all = all.filter(|&(r, n, count)| digest(&(r, n, count)) == life);
         let (r, n, count) = all.next().expect("a life that a region has begun");
         10_000 + 1000 * r + 100 * n + count
@@ -143,7 +146,10 @@ fn ledger(ledger: &Ledger) -> Value {
         ("born", Value::function(head.born.iter().map(|(&n, &born)| (n.into(), born.into())))),
         ("nextRecord", head.next_record.into()),
         ("nextNonce", head.next_nonce.into()),
-        ("peerings", Value::function(ledger.peerings.iter().map(|(&id, one)| (op(id), peering(id, one))))),
+        (
+            "peerings",
+            Value::function(ledger.peerings.iter().map(|(&id, one)| (op(id), peering(id, one)))),
+        ),
         ("records", Value::function(records)),
         ("on", Value::Set(ledger.on.iter().map(|(&id, ())| op(id)).collect())),
         ("peers", Value::function(ledger.peers.iter().map(|(&one, of)| (region(one), peer(of))))),

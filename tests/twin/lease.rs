@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use stateright::Model;
 use tenure::lease::elector::{ElectorState, Phase, Slot, Then, Yielding};
 use tenure::lease::msg::Msg;
 use tenure::lease::record::{Expect, Holder, NodeSet, Nonce, Record};
 use tenure::lease::{MemberState, Storage, Timer};
-use stateright::Model;
 use tenure::models::lease::{LeaseState, LeaseWorld};
 use tenure::models::world::Budget;
 
@@ -77,7 +77,10 @@ fn state(world: &LeaseWorld, state: &LeaseState) -> State {
             })
         };
         for (armed, _) in &state.nodes[host].timers {
-            assert!(TIMERS.iter().any(|(_, known)| known == armed), "{armed:?} is in no TLA+ state");
+            assert!(
+                TIMERS.iter().any(|(_, known)| known == armed),
+                "{armed:?} is in no TLA+ state"
+            );
         }
         Value::record(TIMERS.map(|(name, timer)| (name, armed(timer))))
     };
