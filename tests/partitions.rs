@@ -16,6 +16,7 @@
     reason = "the test stands outside of the cluster: it waits, and draws its own lots"
 )]
 
+#[path = "cluster"]
 mod cluster {
     #![allow(dead_code, unreachable_pub, reason = "helpers of several tests")]
 
@@ -322,9 +323,10 @@ fn no_schedule_of_partitions_breaks_a_property() {
                         }
                         Err(problem) => {
                             let kept = folder.keep();
-                            let schedule =
-                                Schedule::draw(seed, NAMES.len(), FAULTS, TIMING.lease);
-                            println!("TENURE_SEED={seed}: {problem}\n{schedule:#?}\nkept in {kept:?}");
+                            let schedule = Schedule::draw(seed, NAMES.len(), FAULTS, TIMING.lease);
+                            println!(
+                                "TENURE_SEED={seed}: {problem}\n{schedule:#?}\nkept in {kept:?}"
+                            );
                             failures.lock().unwrap().push(seed);
                             // What has failed in the midst of a fault has left it there.
                             break;

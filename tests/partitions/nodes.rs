@@ -207,8 +207,7 @@ impl Onlookers {
         let all: Option<Vec<_>> = (0..HOSTS).map(|host| self.shown(host)).collect();
         let Some(all) = all else { return false };
         let epoch = all.iter().filter_map(Shown::holding).max();
-        epoch.is_some()
-            && all.iter().all(|it| it.seen_epoch == epoch && it.in_sync.len() == HOSTS)
+        epoch.is_some() && all.iter().all(|it| it.seen_epoch == epoch && it.in_sync.len() == HOSTS)
     }
 
     pub fn describe(&self) -> String {

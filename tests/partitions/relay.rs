@@ -178,8 +178,7 @@ impl Carrier {
             Timespec { tv_sec: 0, tv_nsec: left.try_into().expect("less than a second") }
         });
         let sockets = self.near.iter().flatten().flatten().chain(&self.far);
-        let mut ready: Vec<_> =
-            sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        let mut ready: Vec<_> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
         if poll(&mut ready, Some(&wait)).unwrap_or(0) == 0 {
             return;
         }
@@ -191,7 +190,8 @@ impl Carrier {
                 if !place.next().expect("one for each socket") {
                     continue;
                 }
-                while let Some((length, source)) = receive(self.near[from][to].as_ref(), &mut buffer)
+                while let Some((length, source)) =
+                    receive(self.near[from][to].as_ref(), &mut buffer)
                 {
                     if source == self.nodes[from] {
                         self.leaves(from, to, &buffer[..length]);
