@@ -135,18 +135,18 @@ impl Strikes<'_, '_> {
             }
         }
         match kind {
-            Kind::Unplugged(_) => {
-                if counted(&mut self.unplugged[target]) {
-                    self.network.link(target, !begins)?;
-                }
+            Kind::Unplugged(_) if counted(&mut self.unplugged[target]) => {
+                self.network.link(target, !begins)?;
             }
             Kind::Rough { loss, double, late_ms, .. } => {
                 let rough = Weather { loss: *loss, double: *double, late_ms: *late_ms };
                 self.relays.set(target, if begins { rough } else { Weather::default() });
             }
-            Kind::Killed(_) => {
-                if counted(&mut self.killed[target]) {
-                    if begins { self.nodes.kill(target) } else { self.nodes.launch(target) }
+            Kind::Killed(_) if counted(&mut self.killed[target]) => {
+                if begins {
+                    self.nodes.kill(target)
+                } else {
+                    self.nodes.launch(target)
                 }
             }
             _ => {}

@@ -51,9 +51,9 @@ impl<'n> Nodes<'n> {
         timing: impl Fn(usize) -> Timing,
         folder: &Path,
     ) -> Self {
-        for node in 0..NAMES.len() {
+        for (node, name) in NAMES.iter().enumerate() {
             let text = file_of(node, family, relays, &timing(node));
-            fs::write(folder.join(format!("{}.toml", NAMES[node])), text).expect("a file");
+            fs::write(folder.join(format!("{name}.toml")), text).expect("a file");
         }
         let folder = folder.to_owned();
         let mut nodes = Self { network, folder, children: NAMES.map(|_| None).into() };

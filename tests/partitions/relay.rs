@@ -91,7 +91,7 @@ impl Relays {
             for socket in sockets.iter().flatten().chain([&outside]) {
                 socket.set_nonblocking(true)?;
             }
-            let addresses = sockets.iter().map(|socket| Some(socket.as_ref()?.local_addr().ok()?));
+            let addresses = sockets.iter().map(|socket| socket.as_ref()?.local_addr().ok());
             stands_for.push(addresses.collect());
             near.push(sockets);
             far.push(outside);
@@ -149,6 +149,9 @@ impl Drop for Relays {
     }
 }
 
+/// What goes out later: when, in which order, from whom, to whom, what.
+type Late = (u64, u64, usize, usize, Vec<u8>);
+
 struct Carrier {
     near: Vec<Vec<Option<UdpSocket>>>,
     far: Vec<UdpSocket>,
@@ -158,8 +161,7 @@ struct Carrier {
     hosts: usize,
     /// When a host was first asked for a write that it has not acknowledged.
     asked: BTreeMap<(usize, RequestId), BootInstant>,
-    /// What goes out later: when, in which order, from whom, to whom, what.
-    under_way: BinaryHeap<Reverse<(u64, u64, usize, usize, Vec<u8>)>>,
+    under_way: BinaryHeap<Reverse<Late>>,
     count: u64,
     rng: StdRng,
     monitor: Arc<Monitor>,
