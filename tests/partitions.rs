@@ -16,6 +16,7 @@
     reason = "the test stands outside of the cluster: it waits, and draws its own lots"
 )]
 
+#[path = "cluster"]
 mod cluster {
     #![allow(dead_code, unreachable_pub, reason = "helpers of several tests")]
 
@@ -134,18 +135,18 @@ impl Strikes<'_, '_> {
             }
         }
         match kind {
-            Kind::Unplugged(_) => {
-                if counted(&mut self.unplugged[target]) {
-                    self.network.link(target, !begins)?;
-                }
+            Kind::Unplugged(_) if counted(&mut self.unplugged[target]) => {
+                self.network.link(target, !begins)?;
             }
             Kind::Rough { loss, double, late_ms, .. } => {
                 let rough = Weather { loss: *loss, double: *double, late_ms: *late_ms };
                 self.relays.set(target, if begins { rough } else { Weather::default() });
             }
-            Kind::Killed(_) => {
-                if counted(&mut self.killed[target]) {
-                    if begins { self.nodes.kill(target) } else { self.nodes.launch(target) }
+            Kind::Killed(_) if counted(&mut self.killed[target]) => {
+                if begins {
+                    self.nodes.kill(target)
+                } else {
+                    self.nodes.launch(target)
                 }
             }
             _ => {}
@@ -322,9 +323,10 @@ fn no_schedule_of_partitions_breaks_a_property() {
                         }
                         Err(problem) => {
                             let kept = folder.keep();
-                            let schedule =
-                                Schedule::draw(seed, NAMES.len(), FAULTS, TIMING.lease);
-                            println!("TENURE_SEED={seed}: {problem}\n{schedule:#?}\nkept in {kept:?}");
+                            let schedule = Schedule::draw(seed, NAMES.len(), FAULTS, TIMING.lease);
+                            println!(
+                                "TENURE_SEED={seed}: {problem}\n{schedule:#?}\nkept in {kept:?}"
+                            );
                             failures.lock().unwrap().push(seed);
                             // What has failed in the midst of a fault has left it there.
                             break;

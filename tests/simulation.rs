@@ -243,7 +243,8 @@ fn nobody_contends_again_is_seen() {
         let plan = Plan { faults: (0..6).map(cut).collect(), ..Plan::none(cluster.nodes()) };
         cluster.run(seed, plan, LENGTH, folder.path()).expect("the traces can be written").is_led
     };
-    let unled = (0..QUICK).find(|&seed| !is_led(Safeguards::except(Safeguards::L_38_RECONTEND), seed));
+    let unled =
+        (0..QUICK).find(|&seed| !is_led(Safeguards::except(Safeguards::L_38_RECONTEND), seed));
     println!("L-38: {unled:?}");
     assert!(unled.is_some(), "L-38 is not seen within {QUICK} seeds");
     for seed in 0..5 {

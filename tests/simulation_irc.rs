@@ -31,18 +31,18 @@ fn caught(regions: &Regions, seeds: u64) -> Option<(u64, String)> {
 fn what_must_hold_of_regions_holds_whatever_goes_wrong() {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let mut wrong = Vec::new();
-    for seed in 0..40 {
+    for seed in 0..24 {
         let outcome = swarm(&Regions::default(), seed);
-        if let Some(problem) = outcome.problem { wrong.push(format!("seed {seed}: {problem}")); }
+        if let Some(problem) = outcome.problem {
+            wrong.push(format!("seed {seed}: {problem}"));
+        }
         for (what, count) in outcome.seen {
             *seen.entry(what).or_default() += count;
         }
     }
     println!("{seen:?}");
     assert!(wrong.is_empty(), "{wrong:#?}");
-    for what in
-        ["active", "deleted", "rejected", "expired", "failed", "provisioning", "restored"]
-    {
+    for what in ["active", "deleted", "rejected", "expired", "failed", "provisioning", "restored"] {
         assert!(seen.contains_key(what), "never: {what}; {seen:?}");
     }
 }
@@ -81,12 +81,21 @@ fn without(rule: Safeguards) -> Regions {
 }
 
 /// Within how many seeds each of these rules is missed.
-const QUICK: u64 = 20;
+const QUICK: u64 = 4;
 
 //= SPEC SIM-3 test
 #[test]
 fn a_rule_between_regions_that_is_left_out_is_caught() {
-    for rule in [Safeguards::I_2_FACTS_JOIN] {
+    for rule in [
+        Safeguards::I_1_ONLY_A_EXPIRES,
+        Safeguards::I_3_KEPT_UNTIL_ACKNOWLEDGED,
+        Safeguards::I_6_FREEZE_AFTER_RESTORE,
+        Safeguards::I_7_PROMISE,
+        Safeguards::I_31_QUOTAS,
+        Safeguards::I_33_OWN_HALF_FIRST,
+        Safeguards::I_36_HALVES_BY_FACTS,
+        Safeguards::I_39_EXPECTED_VERSION,
+    ] {
         let found = caught(&without(rule), QUICK);
         println!("{}: {found:?}", rule.id());
         assert!(found.is_some(), "{} is not caught within {QUICK} seeds", rule.id());
@@ -96,13 +105,18 @@ fn a_rule_between_regions_that_is_left_out_is_caught() {
 #[test]
 #[ignore = "runs for minutes: every rule in turn, and it tells which ones a simulation does not see"]
 fn every_rule_between_regions_in_turn() {
+    let seeds = std::env::var("TENURE_SEEDS").map_or(100, |text| text.parse().expect("a number"));
+    let only = std::env::var("TENURE_RULES").ok();
     let mut missed = Vec::new();
     for rule in Safeguards::ALL.iter() {
-        let found = caught(&without(rule), 100);
+        if only.as_ref().is_some_and(|only| only.split(',').all(|id| id != rule.id())) {
+            continue;
+        }
+        let found = caught(&without(rule), seeds);
         println!("{}: {found:?}", rule.id());
         if found.is_none() {
             missed.push(rule.id());
         }
     }
-    println!("not seen within 100 seeds: {}", missed.join(", "));
+    println!("not seen within {seeds} seeds: {}", missed.join(", "));
 }

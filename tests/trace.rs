@@ -289,8 +289,7 @@ fn what_a_trace_costs() {
     ] {
         let rate = |traced: bool| {
             let file = folder.path().join("s.ndjson");
-            let rate =
-                trace::cluster::renewals_per_second(traced.then_some(&file), durable, count);
+            let rate = trace::cluster::renewals_per_second(traced.then_some(&file), durable, count);
             let _ = std::fs::remove_file(&file);
             rate
         };

@@ -69,7 +69,9 @@ pub fn run(command: &SimCommand) -> ExitCode {
         return usage_error("--seeds is at least 1");
     }
     if args.seeds > 1 && args.trace_dir.is_some() {
-        return usage_error("--trace-dir is for one seed: repeat the one that you want with --seed");
+        return usage_error(
+            "--trace-dir is for one seed: repeat the one that you want with --seed",
+        );
     }
     match simulate(&subject, args) {
         Ok(code) => code,
@@ -146,8 +148,7 @@ impl Subject {
         match self {
             Self::Lease(cluster) => {
                 let ran = cluster.run(seed, plan, length, folder);
-                let steps =
-                    ran.map_err(|error| format!("cannot write the traces: {error}"))?.steps;
+                let steps = ran.map_err(|error| format!("cannot write the traces: {error}"))?.steps;
                 let ran = begun.elapsed();
                 let sources: Vec<_> =
                     cluster.traces(folder).into_iter().map(Source::File).collect();
@@ -167,7 +168,8 @@ impl Subject {
                 more.insert("undone".to_owned(), report.undone.into());
                 more.insert("lives".to_owned(), report.lives.into());
                 more.insert("coverage".to_owned(), json!(report.coverage));
-                let summary = format!("{} undone by crashes, {} lives", report.undone, report.lives);
+                let summary =
+                    format!("{} undone by crashes, {} lives", report.undone, report.lives);
                 Ok(Ran { seed, faults, steps, problem, took: begun.elapsed(), ran, summary, more })
             }
             Self::Irc(regions) => {

@@ -168,7 +168,8 @@ impl Watch {
         });
         if let Some(property) = broken {
             let at = Duration::from_nanos(self.now);
-            self.problem = Some(format!("{} does not hold, {at:.3?} after the beginning", property.name));
+            self.problem =
+                Some(format!("{} does not hold, {at:.3?} after the beginning", property.name));
         }
     }
 

@@ -51,9 +51,9 @@ impl<'n> Nodes<'n> {
         timing: impl Fn(usize) -> Timing,
         folder: &Path,
     ) -> Self {
-        for node in 0..NAMES.len() {
+        for (node, name) in NAMES.iter().enumerate() {
             let text = file_of(node, family, relays, &timing(node));
-            fs::write(folder.join(format!("{}.toml", NAMES[node])), text).expect("a file");
+            fs::write(folder.join(format!("{name}.toml")), text).expect("a file");
         }
         let folder = folder.to_owned();
         let mut nodes = Self { network, folder, children: NAMES.map(|_| None).into() };
@@ -207,8 +207,7 @@ impl Onlookers {
         let all: Option<Vec<_>> = (0..HOSTS).map(|host| self.shown(host)).collect();
         let Some(all) = all else { return false };
         let epoch = all.iter().filter_map(Shown::holding).max();
-        epoch.is_some()
-            && all.iter().all(|it| it.seen_epoch == epoch && it.in_sync.len() == HOSTS)
+        epoch.is_some() && all.iter().all(|it| it.seen_epoch == epoch && it.in_sync.len() == HOSTS)
     }
 
     pub fn describe(&self) -> String {

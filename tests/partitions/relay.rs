@@ -91,7 +91,7 @@ impl Relays {
             for socket in sockets.iter().flatten().chain([&outside]) {
                 socket.set_nonblocking(true)?;
             }
-            let addresses = sockets.iter().map(|socket| Some(socket.as_ref()?.local_addr().ok()?));
+            let addresses = sockets.iter().map(|socket| socket.as_ref()?.local_addr().ok());
             stands_for.push(addresses.collect());
             near.push(sockets);
             far.push(outside);
@@ -149,6 +149,9 @@ impl Drop for Relays {
     }
 }
 
+/// What goes out later: when, in which order, from whom, to whom, what.
+type Late = (u64, u64, usize, usize, Vec<u8>);
+
 struct Carrier {
     near: Vec<Vec<Option<UdpSocket>>>,
     far: Vec<UdpSocket>,
@@ -158,8 +161,7 @@ struct Carrier {
     hosts: usize,
     /// When a host was first asked for a write that it has not acknowledged.
     asked: BTreeMap<(usize, RequestId), BootInstant>,
-    /// What goes out later: when, in which order, from whom, to whom, what.
-    under_way: BinaryHeap<Reverse<(u64, u64, usize, usize, Vec<u8>)>>,
+    under_way: BinaryHeap<Reverse<Late>>,
     count: u64,
     rng: StdRng,
     monitor: Arc<Monitor>,
@@ -178,8 +180,7 @@ impl Carrier {
             Timespec { tv_sec: 0, tv_nsec: left.try_into().expect("less than a second") }
         });
         let sockets = self.near.iter().flatten().flatten().chain(&self.far);
-        let mut ready: Vec<_> =
-            sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        let mut ready: Vec<_> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
         if poll(&mut ready, Some(&wait)).unwrap_or(0) == 0 {
             return;
         }
@@ -191,7 +192,8 @@ impl Carrier {
                 if !place.next().expect("one for each socket") {
                     continue;
                 }
-                while let Some((length, source)) = receive(self.near[from][to].as_ref(), &mut buffer)
+                while let Some((length, source)) =
+                    receive(self.near[from][to].as_ref(), &mut buffer)
                 {
                     if source == self.nodes[from] {
                         self.leaves(from, to, &buffer[..length]);
