@@ -24,6 +24,9 @@ use stateright::Model;
 
 use super::engine::{Identity, Limits, Path, Progress, Reason, fingerprint};
 
+/// A kind of action.
+pub type Kind<'q, M> = &'q dyn Fn(&<M as Model>::Action) -> bool;
+
 /// What is asked.
 pub struct Question<'q, M: Model> {
     /// Whether it happens in a state.
@@ -31,7 +34,7 @@ pub struct Question<'q, M: Model> {
     /// Whether it must happen again and again; otherwise once is enough.
     pub again: bool,
     /// The actions of which every loop must have one. With none, a loop must change the state.
-    pub needs: Option<&'q dyn Fn(&M::Action) -> bool>,
+    pub needs: Option<Kind<'q, M>>,
 }
 
 /// A way on which it does not happen any more.

@@ -58,7 +58,7 @@ impl Drawn {
         Some((states, back_to))
     }
 
-    fn is_missed_by_stateright(self) -> bool {
+    fn missed_by_stateright(self) -> bool {
         self.checker().spawn_bfs().join().discovery("happens").is_none()
     }
 }
@@ -68,7 +68,7 @@ impl Drawn {
 fn a_cycle_that_leaves_it_out_is_found() {
     let drawn = || Drawn { edges: &[(0, 1), (1, 2), (2, 1), (2, 3)], happens: &[3], beyond: &[] };
     assert_eq!(drawn().asked(false, None), Some((vec![0, 1, 2, 1], Some(1))));
-    assert!(drawn().is_missed_by_stateright());
+    assert!(drawn().missed_by_stateright());
 }
 
 //= SPEC EXPLORER-16 test
@@ -76,7 +76,7 @@ fn a_cycle_that_leaves_it_out_is_found() {
 fn where_two_ways_join_the_one_without_it_is_found() {
     let drawn = || Drawn { edges: &[(0, 1), (0, 2), (1, 3), (2, 3)], happens: &[1], beyond: &[] };
     assert_eq!(drawn().asked(false, None), Some((vec![0, 2, 3], None)));
-    assert!(drawn().is_missed_by_stateright());
+    assert!(drawn().missed_by_stateright());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::clocks::{Clocks, Rate};
 use super::format::{Header, Heard, StepOf};
 use super::read::Fault;
 pub use super::stream::{Growing, Source};
-use super::stream::{Stream, Told, rest, stream};
+use super::stream::{Reading, Stream, Told, rest, stream};
 use crate::models::replay::{Global, Known, Replayed};
 
 /// How to check.
@@ -173,12 +173,7 @@ enum Next {
 }
 
 impl<A: Replayed> Merge<'_, A> {
-    fn run(
-        &mut self,
-        sources: &[Source],
-        options: Options,
-        spawn: impl Fn(Box<dyn FnOnce() + Send>),
-    ) -> Outcome
+    fn run(&mut self, sources: &[Source], options: Options, spawn: impl Fn(Reading)) -> Outcome
     where
         A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send>
             + Send

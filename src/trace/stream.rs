@@ -172,8 +172,11 @@ pub(super) struct Stream<A: Replayed> {
     has_ended: bool,
 }
 
+/// Reads a trace to its end.
+pub(super) type Reading = Box<dyn FnOnce() + Send>;
+
 /// Opens a trace: what reads it, on a thread of its own, and what comes of that.
-pub(super) fn stream<A>(source: &Source) -> std::io::Result<(Box<dyn FnOnce() + Send>, Stream<A>)>
+pub(super) fn stream<A>(source: &Source) -> std::io::Result<(Reading, Stream<A>)>
 where
     A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send>
         + Send
