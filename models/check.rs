@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use stateright::Model as _;
 
 use super::engine::{self, End, Limits, Progress};
 use super::lease::{LeaseState, LeaseWorld};
+use super::raw::{RawStep, raw_path};
 use super::registry::{Counts, Expected, Row, TIME_MAX};
-use super::space::{RawStep, raw_path};
 use super::world::{Action, Event, Observer, Subject, World};
 
 /// What came of a row.
@@ -184,7 +185,9 @@ pub fn tell<'a>(world: &LeaseWorld, path: impl Iterator<Item = &'a LeaseState>) 
     raw_world.canonical = false;
     let mut at = 0;
     // The arrival of a dead message changes nothing, and is not worth telling.
-    let steps = raw_path(world, &raw_world, path).into_iter().filter(|step| step.is_step);
+    let start = raw_world.init_states().swap_remove(0);
+    let path = path.map(|state| (None, state));
+    let steps = raw_path(world, &raw_world, start, path).into_iter().filter(|step| step.is_step);
     steps
         .map(|RawStep { action, before, after, .. }| {
             at += u64::from(action == Action::Elapse);

@@ -76,7 +76,7 @@ pub struct Report<M: Model> {
     /// How long it took.
     pub elapsed: Duration,
     /// For each property that has one, the shortest path to a state that violates it (`always`) or
-    /// satisfies it (`sometimes`).
+    /// satisfies it (`sometimes`); or, under [`WANTED`], the shortest to a state that is wanted.
     pub discoveries: BTreeMap<&'static str, Path<M>>,
     /// The properties that are violated: an `always` with a discovery, or a `sometimes` without one
     /// in a complete search.
@@ -106,7 +106,7 @@ pub struct Progress {
 
 /// Passes a fingerprint through: it is as random as a hash can be.
 #[derive(Default)]
-struct Identity(u64);
+pub(super) struct Identity(u64);
 
 impl Hasher for Identity {
     fn finish(&self) -> u64 {
@@ -122,6 +122,12 @@ impl Hasher for Identity {
 
 /// Each known state, with the state from which it was first reached (its own, for initial ones).
 type Known = HashMap<u64, u64, BuildHasherDefault<Identity>>;
+
+/// What the discovery of a wanted state is called.
+pub const WANTED: &str = "wanted";
+
+/// A state that is looked for.
+pub type Wanted<'w, M> = &'w dyn Fn(&<M as Model>::State) -> bool;
 
 /// The fingerprint of a state.
 pub fn fingerprint(state: &impl Hash) -> u64 {
@@ -154,6 +160,27 @@ where
 pub fn explore_while<M>(
     model: &M,
     limits: Limits,
+    on_progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Report<M>
+where
+    M: Model,
+    M::State: Clone + Hash,
+    M::Action: Clone,
+{
+    explore_from(model, model.init_states(), None, limits, on_progress)
+}
+
+/// The same from any states on. With `wanted` the properties are left alone, and the search is for a state of
+/// that kind.
+///
+/// # Panics
+///
+/// As [`explore`].
+pub fn explore_from<M>(
+    model: &M,
+    starts: Vec<M::State>,
+    wanted: Option<Wanted<'_, M>>,
+    limits: Limits,
     mut on_progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Report<M>
 where
@@ -162,7 +189,7 @@ where
     M::Action: Clone,
 {
     let begun = Instant::now();
-    let properties = model.properties();
+    let properties = if wanted.is_some() { Vec::new() } else { model.properties() };
     for property in &properties {
         assert!(
             property.expectation != Expectation::Eventually,
@@ -181,6 +208,13 @@ where
     // Looks at a state when it is first seen, so that what is found is at the least depth.
     let mut inspect = |state: &M::State, print: u64| {
         let mut open = false;
+        if let Some(wanted) = wanted {
+            if wanted(state) {
+                found.insert(WANTED, print);
+            } else {
+                open = true;
+            }
+        }
         for property in &properties {
             if found.contains_key(property.name) {
                 continue;
@@ -198,15 +232,15 @@ where
 
     let mut frontier = Vec::new();
     let mut stop = false;
-    for state in model.init_states() {
-        if !model.within_boundary(&state) {
+    for state in &starts {
+        if !model.within_boundary(state) {
             continue;
         }
         generated += 1;
-        let print = fingerprint(&state);
+        let print = fingerprint(state);
         if known.insert(print, print).is_none() {
-            stop |= inspect(&state, print);
-            frontier.push(state);
+            stop |= inspect(state, print);
+            frontier.push(state.clone());
         }
     }
 
@@ -282,7 +316,7 @@ where
         .collect();
     let elapsed = begun.elapsed();
     let discoveries =
-        found.iter().map(|(&name, &print)| (name, path_to(model, &known, print))).collect();
+        found.iter().map(|(&name, &print)| (name, path_to(model, starts.clone(), &known, print)));
     Report {
         end,
         exhaustive,
@@ -290,13 +324,13 @@ where
         generated,
         depth,
         elapsed,
-        discoveries,
+        discoveries: discoveries.collect(),
         violated,
     }
 }
 
-/// Walks from an initial state to the one with this fingerprint, by executing the model again.
-fn path_to<M>(model: &M, known: &Known, print: u64) -> Path<M>
+/// Walks from a first state to the one with this fingerprint, by executing the model again.
+fn path_to<M>(model: &M, starts: Vec<M::State>, known: &Known, print: u64) -> Path<M>
 where
     M: Model,
     M::State: Clone + Hash,
@@ -312,24 +346,41 @@ where
         prints.push(parent);
     }
     prints.reverse();
-    let start = model
-        .init_states()
+    let start = starts
         .into_iter()
         .find(|state| fingerprint(state) == prints[0])
-        .expect("a path begins at an initial state");
-    let mut steps: Vec<(M::Action, M::State)> = Vec::new();
+        .expect("a path begins at a first state");
+    let mut path = Path { start, steps: Vec::new() };
     for &print in &prints[1..] {
-        let from = steps.last().map_or(&start, |(_, state)| state);
+        path.walk(model, print, |_| true);
+    }
+    path
+}
+
+impl<M> Path<M>
+where
+    M: Model,
+    M::State: Clone + Hash,
+    M::Action: Clone,
+{
+    /// The last state.
+    pub fn end(&self) -> &M::State {
+        self.steps.last().map_or(&self.start, |(_, state)| state)
+    }
+
+    /// Goes on to the successor with this fingerprint, by an action of this kind.
+    pub(super) fn walk(&mut self, model: &M, print: u64, fits: impl Fn(&M::Action) -> bool) {
+        let from = self.end();
         let mut actions = Vec::new();
         model.actions(from, &mut actions);
         let step = actions
             .into_iter()
+            .filter(|action| fits(action))
             .find_map(|action| {
                 let state = model.next_state(from, action.clone())?;
                 (fingerprint(&state) == print).then_some((action, state))
             })
             .expect("a known state is a successor of its parent");
-        steps.push(step);
+        self.steps.push(step);
     }
-    Path { start, steps }
 }

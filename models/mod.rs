@@ -2,17 +2,19 @@
 //!
 //! Read [`world`], then [`lease`] for the properties, then [`canonical`], then [`registry`] for what is
 //! checked. [`irc`] is the same for operations between regions. [`engine`]
-//! explores, [`check`] compares with what is registered; [`deployment`] makes a model of an operator's own numbers. [`space`]
-//! is a model as an explorer walks it, with a [`portrait`] of each node and the whole state as a [`tree`].
+//! explores, [`lasso`] searches for loops, [`check`] compares with what is registered; [`deployment`] makes a model of an operator's own numbers. [`space`]
+//! is a model as an explorer walks it (paths that are found are told by [`raw`]), with a [`portrait`] of each node and the whole state as a [`tree`].
 
 pub mod canonical;
 pub mod check;
 pub mod deployment;
 pub mod engine;
 pub mod irc;
+pub mod lasso;
 pub mod lease;
 pub mod lease_replay;
 pub mod portrait;
+pub mod raw;
 pub mod registry;
 pub mod replay;
 pub mod space;

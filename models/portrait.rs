@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::irc::carrier::Carried;
 use super::world::{Condition, Node, Subject};
+use crate::irc::facts::{Decided, Requested};
 use crate::irc::msg::{Errand, Msg as IrcMsg};
 use crate::irc::{Party, PartyState};
 use crate::lease::elector::Phase;
@@ -182,6 +183,10 @@ impl Portray for Member {
     }
 }
 
+fn gone(deleted: bool) -> &'static str {
+    if deleted { ", deleted" } else { "" }
+}
+
 fn control(state: &crate::irc::ledger::ControlState) -> Portrait {
     let mut portrait = Portrait::default();
     let ledger = &state.ledger;
@@ -200,6 +205,15 @@ fn control(state: &crate::irc::ledger::ControlState) -> Portrait {
         let half = if ledger.on.contains(&id) { "half on" } else { "half off" };
         let name = format!("peering r{}:{}.{}", id.requester.0, id.n, id.seq);
         portrait.facts.push((name, format!("{label:?}, {half}")));
+    }
+    for (id, one) in ledger.peerings.iter() {
+        let name = |what: &str| format!("{what} r{}:{}.{}", id.requester.0, id.n, id.seq);
+        let Requested { deleted, target, .. } = one.requested.facts;
+        let asked = format!("asked of region {}{}", target.region.0, gone(deleted));
+        portrait.facts.push((name("requester says"), asked));
+        let Decided { decision, deleted, .. } = one.decided.facts;
+        let decided = decision.map_or_else(|| "undecided".to_owned(), |it| format!("{it:?}"));
+        portrait.facts.push((name("accepter says"), format!("{decided}{}", gone(deleted))));
     }
     for (region, peer) in ledger.peers.iter() {
         portrait.facts.push((format!("towards region {}", region.0), variant(&peer.link)));

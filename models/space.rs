@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use stateright::actor::Id;
 use stateright::{Expectation, Model};
 
-use super::engine::{self, End, Limits, Progress, fingerprint};
+use super::engine::{self, End, Limits, Progress, Reason, fingerprint};
+use super::lasso::{self, Question};
 use super::portrait::{Portrait, Portray, portrait};
+use super::raw::{RawStep, canonical, raw_path};
 use super::tree::Tree;
 use super::world::{Action, Event, Observer, StateOf, Subject, Time, World};
 use crate::step::{Effect, Input, step};
@@ -92,6 +94,36 @@ pub struct Picture {
     pub within: bool,
 }
 
+/// What a search looks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Every state there is, and on the way a discovery of each property.
+    Everything,
+    /// A state in which this `sometimes` property holds, or this `always` property does not.
+    Property(String),
+    /// A state in which one node's kind, condition and role have all of these words.
+    Node(String),
+}
+
+/// What a search for a loop has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loop {
+    /// The way to it and once around, as numbers of actions; none if there is no such way.
+    pub path: Option<Vec<u32>>,
+    /// After how many steps of it the loop begins; none if it ends where nothing can change any more.
+    pub back_to: Option<usize>,
+    /// Why not every state was seen, if so.
+    pub incomplete: Option<Reason>,
+    /// How many different states there were.
+    pub unique: u64,
+    /// How many were made.
+    pub generated: u64,
+    /// The depth of the deepest.
+    pub depth: u32,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
 /// What a search has found.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -107,7 +139,8 @@ pub struct Found {
     pub depth: u32,
     /// How long it took.
     pub elapsed: Duration,
-    /// For each property that has one, the shortest way to its discovery, as numbers of actions.
+    /// For each property that has one, the shortest way to its discovery, as numbers of actions; for a state
+    /// that is wanted, under [`WANTED`](engine::WANTED).
     pub paths: BTreeMap<&'static str, Vec<u32>>,
     /// The properties that are violated.
     pub violated: Vec<&'static str>,
@@ -154,14 +187,29 @@ pub trait Space: Send + Sync {
     /// All of it.
     fn tree(&self, place: &Place) -> Tree;
 
-    /// Explores every state, or only as far as a state in which this `sometimes` property holds or this
-    /// `always` property does not.
+    /// Whether two states differ in nothing but names and numbers that cannot matter: they have one canonical
+    /// form.
+    fn is_alike(&self, one: &Place, other: &Place) -> bool;
+
+    /// Explores every state that follows from this one, or only as far as the goal. The paths begin there.
     fn search(
         &self,
-        goal: Option<&str>,
+        from: &Place,
+        goal: &Goal,
         limits: Limits,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Found;
+
+    /// Searches for a way from this state on which a property is never true any more: once around a loop, or to
+    /// where nothing can change. `again`: it may be true before the loop. None if there is no such property.
+    fn lasso(
+        &self,
+        from: &Place,
+        property: &str,
+        again: bool,
+        limits: Limits,
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Option<Loop>;
 }
 
 /// A world whose values may be shared by threads.
@@ -191,77 +239,6 @@ where
     let mut raw = make();
     raw.canonical = false;
     Arc::new(Walk { raw, make: Box::new(make) })
-}
-
-/// One step of a path that was told in the raw world.
-pub struct RawStep<A: Subject, O: Observer<A>> {
-    /// The number of the action among those that are possible.
-    pub index: usize,
-    /// The action.
-    pub action: Action,
-    /// The state it is taken in.
-    pub before: StateOf<A, O>,
-    /// The state that it leads to.
-    pub after: StateOf<A, O>,
-    /// Whether it is a step of the canonical world too. Otherwise it brings a message to somebody to whom
-    /// it means nothing any more: in the canonical world it was gone already.
-    pub is_step: bool,
-}
-
-/// Tells a path through canonical states as one through the raw world: with the names, epochs and nonces
-/// that the hosts themselves would see. At each step some raw action leads to a state whose canonical
-/// form is the next one on the path; that there is one is what makes the form a bisimulation.
-///
-/// # Panics
-///
-/// If there is none.
-pub fn raw_path<'a, A, O>(
-    world: &World<A, O>,
-    raw_world: &World<A, O>,
-    path: impl Iterator<Item = &'a StateOf<A, O>>,
-) -> Vec<RawStep<A, O>>
-where
-    A: Subject + 'a,
-    O: Observer<A> + 'a,
-{
-    let canonical = |raw: &StateOf<A, O>| {
-        let mut state = raw.clone();
-        if world.canonical {
-            world.observer.canonical(world, &mut state);
-        }
-        state
-    };
-    let mut raw = raw_world.init_states().swap_remove(0);
-    let mut steps = Vec::new();
-    for goal in path {
-        let mut arrived = false;
-        while !arrived {
-            let here = canonical(&raw);
-            let mut actions = Vec::new();
-            raw_world.actions(&raw, &mut actions);
-            let mut successors = actions
-                .into_iter()
-                .enumerate()
-                .filter_map(|(index, action)| {
-                    let next = raw_world.next_state(&raw, action)?;
-                    Some((canonical(&next), index, action, next))
-                })
-                .collect::<Vec<_>>();
-            let direct = successors.iter().position(|(form, ..)| form == goal);
-            arrived = direct.is_some();
-            // In the raw world a dead message is still under way, and on a timely network it is urgent.
-            let found = direct.or_else(|| {
-                successors.iter().position(|(form, _, action, next)| {
-                    matches!(action, Action::Deliver(_)) && *form == here && *next != raw
-                })
-            });
-            let found = found.expect("every step of the canonical world is one of the raw world");
-            let (_, index, action, next) = successors.swap_remove(found);
-            let before = std::mem::replace(&mut raw, next.clone());
-            steps.push(RawStep { index, action, before, after: next, is_step: arrived });
-        }
-    }
-    steps
 }
 
 impl<A, O> Walk<A, O>
@@ -457,6 +434,7 @@ where
         self.state(one) == self.state(other)
     }
 
+    //= SPEC EXPLORER-2
     fn picture(&self, place: &Place) -> Picture {
         let state = self.state(place);
         let nodes = self.raw.actors.iter().zip(&state.nodes).enumerate();
@@ -481,24 +459,52 @@ where
         Tree::of(self.state(place))
     }
 
+    fn is_alike(&self, one: &Place, other: &Place) -> bool {
+        let world = (self.make)();
+        canonical(&world, self.state(one)) == canonical(&world, self.state(other))
+    }
+
+    //= SPEC EXPLORER-3
+    //= SPEC EXPLORER-15
     fn search(
         &self,
-        goal: Option<&str>,
+        from: &Place,
+        goal: &Goal,
         limits: Limits,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Found {
         let mut world = (self.make)();
-        let mut limits = limits;
-        if let Some(goal) = goal {
-            world.properties.retain(|property| property.name == goal);
-            limits.until_found = true;
-        }
-        let report = engine::explore_while(&world, limits, on_progress);
+        let limits = Limits { until_found: *goal != Goal::Everything, ..limits };
+        let raw_start = self.state(from);
+        let start = vec![canonical(&world, raw_start)];
+        let report = match goal {
+            Goal::Node(words) => {
+                let words: Vec<_> = words.split_whitespace().map(str::to_lowercase).collect();
+                let actors = &self.raw.actors;
+                let looks = |id: usize, state: &StateOf<A, O>| {
+                    let it = portrait(&actors[id], id, &state.nodes[id]);
+                    let text = format!("{} {} {}", actors[id].kind(), it.condition, it.role);
+                    text.to_lowercase()
+                };
+                let wanted = |state: &StateOf<A, O>| {
+                    (0..actors.len()).any(|id| {
+                        let text = looks(id, state);
+                        words.iter().all(|word| text.split(' ').any(|it| it == word))
+                    })
+                };
+                engine::explore_from(&world, start, Some(&wanted), limits, on_progress)
+            }
+            goal => {
+                if let Goal::Property(name) = goal {
+                    world.properties.retain(|property| property.name == name);
+                }
+                engine::explore_from(&world, start, None, limits, on_progress)
+            }
+        };
         let paths = report.discoveries.iter().map(|(&name, path)| {
-            let goals = path.steps.iter().map(|(_, state)| state);
-            let steps = raw_path(&world, &self.raw, goals);
-            let number = |step: RawStep<A, O>| u32::try_from(step.index).expect("few actions");
-            (name, steps.into_iter().map(number).collect())
+            let goals = path.steps.iter().map(|(_, state)| (None, state));
+            let steps = raw_path(&world, &self.raw, raw_start.clone(), goals);
+            (name, steps.iter().map(RawStep::number).collect())
         });
         Found {
             end: report.end,
@@ -510,5 +516,48 @@ where
             paths: paths.collect(),
             violated: report.violated,
         }
+    }
+
+    fn lasso(
+        &self,
+        from: &Place,
+        property: &str,
+        again: bool,
+        limits: Limits,
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Option<Loop> {
+        let world = (self.make)();
+        let condition = world.properties.iter().find(|it| it.name == property)?.condition;
+        let raw_start = self.state(from);
+        let happens = |state: &StateOf<A, O>| condition(&world, state);
+        let is_tick = |action: &Action| *action == Action::Elapse;
+        let question =
+            Question { happens: &happens, again, needs: self.is_timed().then_some(&is_tick) };
+        let starts = vec![canonical(&world, raw_start)];
+        let report = lasso::search(&world, starts, &question, limits, on_progress);
+        let mut path = None;
+        let mut back_to = None;
+        if let Some(lasso) = report.lasso {
+            let goals = lasso.path.steps.iter().map(|(action, state)| (Some(*action), state));
+            let steps = raw_path(&world, &self.raw, raw_start.clone(), goals);
+            // In the raw world there may be more steps: the loop begins behind that many of the canonical one.
+            back_to = lasso.back_to.map(|canonical| match canonical.checked_sub(1) {
+                None => 0,
+                Some(last) => {
+                    let mut of_path = steps.iter().enumerate().filter(|(_, step)| step.is_step);
+                    of_path.nth(last).map_or(steps.len(), |(at, _)| at + 1)
+                }
+            });
+            path = Some(steps.iter().map(RawStep::number).collect());
+        }
+        Some(Loop {
+            path,
+            back_to,
+            incomplete: report.incomplete,
+            unique: report.unique,
+            generated: report.generated,
+            depth: report.depth,
+            elapsed: report.elapsed,
+        })
     }
 }

@@ -148,8 +148,15 @@ fn compare_lists(path: &mut Vec<String>, olds: &[Tree], news: &[Tree], changes: 
     }
 }
 
-/// Which elements of two lists belong to a longest common subsequence.
+/// Which elements of two lists belong to a longest common subsequence. What they begin and end with alike belongs
+/// to one, so only what lies between is compared each with each.
 fn in_both(olds: &[Tree], news: &[Tree]) -> (Vec<bool>, Vec<bool>) {
+    let (mut kept_old, mut kept_new) = (vec![true; olds.len()], vec![true; news.len()]);
+    let same = |(old, new): &(&Tree, &Tree)| old == new;
+    let begin = olds.iter().zip(news).take_while(same).count();
+    let ends = olds[begin..].iter().rev().zip(news[begin..].iter().rev());
+    let end = ends.take_while(same).count();
+    let (olds, news) = (&olds[begin..olds.len() - end], &news[begin..news.len() - end]);
     let mut longest = vec![vec![0_u32; news.len() + 1]; olds.len() + 1];
     for (i, old) in olds.iter().enumerate().rev() {
         for (j, new) in news.iter().enumerate().rev() {
@@ -160,11 +167,12 @@ fn in_both(olds: &[Tree], news: &[Tree]) -> (Vec<bool>, Vec<bool>) {
             };
         }
     }
-    let (mut kept_old, mut kept_new) = (vec![false; olds.len()], vec![false; news.len()]);
+    kept_old[begin..begin + olds.len()].fill(false);
+    kept_new[begin..begin + news.len()].fill(false);
     let (mut i, mut j) = (0, 0);
     while i < olds.len() && j < news.len() {
         if olds[i] == news[j] {
-            (kept_old[i], kept_new[j]) = (true, true);
+            (kept_old[begin + i], kept_new[begin + j]) = (true, true);
             (i, j) = (i + 1, j + 1);
         } else if longest[i + 1][j] >= longest[i][j + 1] {
             i += 1;
@@ -400,6 +408,7 @@ mod tests {
         Struct { map: BTreeMap<(u8, u8), Inner>, set: BTreeSet<u8>, none: Option<u8> },
     }
 
+    //= SPEC EXPLORER-10 test
     #[test]
     fn what_is_printed_is_read() {
         assert_eq!(json(&Tree::of(&Outer::Unit)), r#""Unit""#);

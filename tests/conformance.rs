@@ -1,8 +1,8 @@
 //! The specification, the code and the tests agree about what there is.
 //!
 //! `docs/SPEC.md` has numbered sentences. Each must be cited above the code that does it
-//! (`//= SPEC LEASE-4`) and above a test that shows it (`//= SPEC LEASE-4 test`). This counts both; it
-//! cannot see whether they say the same.
+//! (`//= SPEC LEASE-4`) and above a test that shows it (`//= SPEC LEASE-4 test`), in Rust or in the
+//! sources of the explorer's page. This counts both; it cannot see whether they say the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -56,9 +56,10 @@ fn sentences(spec: &str) -> Vec<Sentence> {
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
+        let ending = path.extension().and_then(|extension| extension.to_str());
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if matches!(ending, Some("rs" | "ts" | "tsx" | "mjs")) {
             found.push(path);
         }
     }
@@ -66,7 +67,7 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
 
 fn citations() -> Vec<Citation> {
     let mut files = Vec::new();
-    for directory in ["src", "models", "tests"] {
+    for directory in ["src", "models", "tests", "web/src", "web/test", "web/e2e"] {
         sources(&root().join(directory), &mut files);
     }
     let mut citations = Vec::new();
@@ -80,9 +81,10 @@ fn citations() -> Vec<Citation> {
                 None => (cited, false),
             };
             let place = format!("{name}:{}", index + 1);
+            let of_tests = ["tests/", "web/test/", "web/e2e/"];
             assert!(
-                is_test || !name.starts_with("tests/"),
-                "{place}: a citation in tests/ ends in ` test`"
+                is_test || !of_tests.iter().any(|folder| name.starts_with(folder)),
+                "{place}: a citation above a test ends in ` test`"
             );
             citations.push(Citation { id: id.trim().to_owned(), place, is_test });
         }
@@ -161,7 +163,7 @@ fn sentences_are_well_formed_and_serve_every_requirement() {
             problems.push(format!("{SPEC}: no sentence serves {row}: add one, or name it in one"));
         }
     }
-    for prefix in ["GUARD-", "IRC-", "LEASE-", "REGION-", "SIM-", "TIME-", "TRACE-"] {
+    for prefix in ["EXPLORER-", "GUARD-", "IRC-", "LEASE-", "REGION-", "SIM-", "TIME-", "TRACE-"] {
         let numbers: BTreeSet<usize> =
             first.keys().filter_map(|id| id.strip_prefix(prefix)?.parse().ok()).collect();
         let count = numbers.len();

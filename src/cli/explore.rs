@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::{failure, print, usage_error};
+use crate::explorer::follow::Live;
 use crate::explorer::import::import;
 use crate::explorer::models::{Models, parse_path};
-use crate::explorer::story::{Story, tell};
-use crate::explorer::{gallery, report, server};
+use crate::explorer::server::{self, Named};
+use crate::explorer::story::Story;
+use crate::explorer::telling::tell_around;
+use crate::explorer::{gallery, report};
 
 /// Arguments of `tenure explore`.
 #[derive(Debug, Args)]
@@ -24,6 +28,9 @@ pub struct ExploreArgs {
     /// Where to listen. Only this machine may ask.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8642")]
     listen: SocketAddr,
+    /// Follow a run: traces that nodes are still writing, or folders of them.
+    #[arg(long, value_name = "FILE|DIR", num_args = 1.., conflicts_with_all = ["what", "html"])]
+    follow: Vec<PathBuf>,
     /// Write one file that shows it without a server, and end.
     #[arg(long, value_name = "OUT", requires = "what")]
     html: Option<PathBuf>,
@@ -33,11 +40,15 @@ enum What {
     Nothing,
     Model(String),
     Story(Box<Story>),
+    Live(Arc<Live>),
 }
 
 /// Runs `tenure explore`.
 pub fn run(args: &ExploreArgs) -> ExitCode {
     let what = match find(&args.what) {
+        Ok(What::Nothing) if !args.follow.is_empty() => {
+            What::Live(Live::follow(args.follow.clone()))
+        }
         Ok(what) => what,
         Err(message) => return usage_error(message),
     };
@@ -72,7 +83,7 @@ fn write(out: &PathBuf, what: What) -> ExitCode {
             Ok(story) => story,
             Err(message) => return usage_error(message),
         },
-        What::Nothing => return usage_error("name what to show: a rule or a file"),
+        What::Nothing | What::Live(_) => return usage_error("name what to show: a rule or a file"),
     };
     match std::fs::write(out, report::html(&story)) {
         Ok(()) => {
@@ -90,7 +101,7 @@ fn counterexample(name: &str) -> Result<Story, String> {
     })?;
     let path = parse_path(&kept.path).map_err(|error| error.to_string())?;
     let space = Models::new().space(name).map_err(|error| error.to_string())?;
-    tell(name, &*space, &path, true)
+    tell_around(name, &space, &path, report::AROUND)
         .ok_or_else(|| format!("the path of {name} is not there any more"))
 }
 
@@ -115,13 +126,21 @@ fn serve(listen: SocketAddr, what: What) -> ExitCode {
             }
         };
         let address = listener.local_addr().unwrap_or(listen);
-        let (place, opened) = match what {
-            What::Nothing => (String::new(), None),
-            What::Model(name) => (format!("#/model/{name}"), None),
-            What::Story(story) => ("#/opened".to_owned(), Some(*story)),
+        let mut named = Named::default();
+        let place = match what {
+            What::Nothing => String::new(),
+            What::Model(name) => format!("#/model/{name}"),
+            What::Story(story) => {
+                named.opened = Some(*story);
+                "#/opened".to_owned()
+            }
+            What::Live(live) => {
+                named.live = Some(live);
+                "#/live".to_owned()
+            }
         };
         print(&format!("http://{address}/{place}\n"));
-        match server::serve(listener, opened).await {
+        match server::serve(listener, named).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failure(error),
         }

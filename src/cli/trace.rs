@@ -15,8 +15,8 @@ use super::{failure, print, usage_error};
 use crate::lease::Member;
 use crate::step::Machine as _;
 use crate::trace::Traced as _;
-use crate::trace::check::{Options, Report, Source, Verdict, check, check_and_watch};
-use crate::trace::format::{Heard, StepOf};
+use crate::trace::check::{Options, Report, Shown, Source, Verdict, check, check_and_watch};
+use crate::trace::format::Heard;
 use crate::trace::itf::Export;
 
 /// The commands of `tenure trace`.
@@ -196,7 +196,8 @@ fn run_export(args: &ExportArgs) -> ExitCode {
     let mut watch = |global: &crate::models::replay::Global<Member>,
                      node: u16,
                      line: u64,
-                     step: &StepOf<Member>| {
+                     shown: Shown<'_, Member>| {
+        let Shown::Step(step) = shown else { return };
         let world = &global.world().actors;
         let nodes = global.state().nodes.iter().enumerate();
         let shown: Vec<_> = nodes

@@ -2,8 +2,6 @@
 //! text. Walking and searching happen on threads of their own, so that no answer waits for another.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,32 +9,29 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::models::{Lost, parse_path, path_text};
+use super::around::around;
+use super::models::{Here, Lost, parse_path, path_text};
 use super::server::Explorer;
-use super::story::{self, Story, hex, retell};
-use super::{export, gallery, import, report};
+use super::story::{Story, hex};
+use super::telling::{self, Teller, retell};
+use super::{export, gallery, import, report, searching};
 use crate::duration;
 use crate::lease::timing::Timing;
 use crate::models::deployment;
-use crate::models::engine::{End, Limits, Progress, Reason};
 use crate::models::registry::{Counts, Expected};
-use crate::models::space::{Found, Judged, Space, Told};
+use crate::models::space::{Goal, Judged, Told};
 use crate::models::tree::{Change, Tree};
 
 /// The largest body that is read.
 const BODY_MAX: usize = 128 << 20;
-/// How long an exploration may take, and how many states it may find.
-const TIME_MAX: Duration = Duration::from_secs(300);
-const STATES_MAX: u64 = 5_000_000;
-
 /// Something that cannot be answered.
 #[derive(Debug)]
 pub struct ApiError {
@@ -50,11 +45,12 @@ impl ApiError {
         Self { status, message: message.into() }
     }
 
-    fn bad(message: impl Into<String>) -> Self {
+    pub(super) fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 }
 
+//= SPEC EXPLORER-8
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         answer(self.status, &json!({ "error": self.message }))
@@ -66,15 +62,17 @@ impl From<Lost> for ApiError {
         let status = match lost {
             Lost::Model(_) => StatusCode::NOT_FOUND,
             Lost::Path(_) | Lost::Length => StatusCode::BAD_REQUEST,
-            Lost::Action { .. } | Lost::Fingerprint { .. } => StatusCode::CONFLICT,
+            Lost::Action { .. } | Lost::Fingerprint { .. } | Lost::Loop { .. } => {
+                StatusCode::CONFLICT
+            }
         };
         Self::new(status, lost.to_string())
     }
 }
 
-type Answer = Result<Response, ApiError>;
-type Ask = Query<BTreeMap<String, String>>;
-type Shared = State<Arc<Explorer>>;
+pub(super) type Answer = Result<Response, ApiError>;
+pub(super) type Ask = Query<BTreeMap<String, String>>;
+pub(super) type Shared = State<Arc<Explorer>>;
 
 fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
@@ -92,9 +90,12 @@ pub(super) fn routes() -> Router<Arc<Explorer>> {
         .route("/api/gallery", get(exhibits))
         .route("/api/state", get(state))
         .route("/api/story", get(told))
+        .route("/api/around", get(neighbours))
         .route("/api/mended", get(mended))
-        .route("/api/search", get(search))
+        .route("/api/search", get(searching::search))
+        .route("/api/loop", get(searching::search_loop))
         .route("/api/opened", get(opened))
+        .route("/api/live", get(live))
         .route("/api/import", post(imported))
         .route("/api/export/{form}", post(exported))
         .route("/api/timing", get(timing))
@@ -103,7 +104,8 @@ pub(super) fn routes() -> Router<Arc<Explorer>> {
 }
 
 /// Computes on a thread that may block.
-async fn compute<T: Send + 'static>(
+//= SPEC EXPLORER-9
+pub(super) async fn compute<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
@@ -112,7 +114,10 @@ async fn compute<T: Send + 'static>(
     })
 }
 
-fn asked<'a>(ask: &'a BTreeMap<String, String>, name: &str) -> Result<&'a str, ApiError> {
+pub(super) fn asked<'a>(
+    ask: &'a BTreeMap<String, String>,
+    name: &str,
+) -> Result<&'a str, ApiError> {
     let missing = || ApiError::bad(format!("{name} is missing: add ?{name}="));
     ask.get(name).map(String::as_str).ok_or_else(missing)
 }
@@ -145,6 +150,14 @@ async fn exhibits(State(explorer): Shared) -> Answer {
     ok(&gallery::exhibits(explorer.models.entries()))
 }
 
+/// The state that a question names.
+pub(super) fn here(explorer: &Explorer, ask: &BTreeMap<String, String>) -> Result<Here, ApiError> {
+    let model = asked(ask, "model")?;
+    let path = parse_path(ask.get("path").map_or("", String::as_str))?;
+    let fingerprint = ask.get("fingerprint").map(String::as_str).filter(|it| !it.is_empty());
+    Ok(explorer.models.find(model, &path, fingerprint)?)
+}
+
 #[derive(Serialize)]
 struct Shown {
     model: String,
@@ -152,7 +165,7 @@ struct Shown {
     fingerprint: String,
     properties: Vec<Judged>,
     within: bool,
-    tree: Tree,
+    tree: Arc<Tree>,
     changes: Vec<Change>,
     actions: Vec<Next>,
 }
@@ -170,12 +183,12 @@ async fn state(State(explorer): Shared, Query(ask): Ask) -> Answer {
     let shown = compute(move || {
         let model = asked(&ask, "model")?;
         let path = parse_path(ask.get("path").map_or("", String::as_str))?;
-        let fingerprint = ask.get("fingerprint").map(String::as_str).filter(|it| !it.is_empty());
-        let here = explorer.models.find(model, &path, fingerprint)?;
+        let here = here(&explorer, &ask)?;
         let space = &here.space;
         let picture = space.picture(&here.place);
-        let tree = space.tree(&here.place);
-        let changes = here.before.map(|before| tree.changes_since(&space.tree(&before)));
+        let tree = explorer.models.tree(&**space, &here.place);
+        let before = here.before.map(|before| explorer.models.tree(&**space, &before));
+        let changes = before.map(|before| tree.changes_since(&before));
         let actions = space.actions(&here.place).into_iter().zip(space.idle(&here.place));
         let next = |(index, (told, idle))| Next {
             index: u32::try_from(index).expect("few actions"),
@@ -196,18 +209,82 @@ async fn state(State(explorer): Shared, Query(ask): Ask) -> Answer {
     ok(&shown.await?)
 }
 
+/// The story of a path, from the step `from` on, which the page has up to there. `back_to`: the path ends in a loop.
 fn story_of(explorer: &Explorer, ask: &BTreeMap<String, String>) -> Result<Story, ApiError> {
     let model = asked(ask, "model")?;
     let path = parse_path(ask.get("path").map_or("", String::as_str))?;
-    let fingerprint = ask.get("fingerprint").map(String::as_str).filter(|it| !it.is_empty());
-    let here = explorer.models.find(model, &path, fingerprint)?;
-    let with_trees = ask.get("trees").is_some_and(|trees| trees == "1");
-    let story = story::tell(model, &*here.space, &path, with_trees);
-    Ok(story.expect("the path was just walked"))
+    let here = here(explorer, ask)?;
+    let number = |name: &str| match ask.get(name).filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => match text.parse::<usize>() {
+            Ok(number) if number <= path.len() => Ok(Some(number)),
+            _ => Err(ApiError::bad(format!(
+                "{name}={text}: write the number of a step of the path, which has {}",
+                path.len()
+            ))),
+        },
+    };
+    let (from, back_to) = (number("from")?.unwrap_or(0), number("back_to")?);
+    let is_asked = |name: &str| ask.get(name).is_some_and(|asked| asked == "1");
+    if is_asked("around") {
+        let story = telling::tell_around(model, &here.space, &path, report::AROUND);
+        return Ok(story.expect("the path was just walked"));
+    }
+    if is_asked("trees") {
+        let story = telling::tell(model, &here.space, &path, true);
+        return Ok(story.expect("the path was just walked"));
+    }
+    let show = |teller: &Teller| {
+        let mut story = teller.story().since(from);
+        if let Some(row) = back_to {
+            let first = teller.place_after(row).expect("it was looked at");
+            if !here.space.is_alike(first, teller.place()) {
+                return Err(Lost::Loop { row });
+            }
+            story.back_to = Some(row);
+            story.notes.push(if here.space.is_same(first, teller.place()) {
+                format!("a loop: after the last step all is as it was after step {row}")
+            } else {
+                format!(
+                    "a loop: after the last step all is as it was after step {row}, but for names and numbers \
+                     that make no difference"
+                )
+            });
+        }
+        Ok(story)
+    };
+    let story = explorer.tellers.tell(model, &here.space, &path, show);
+    Ok(story.expect("the path was just walked")?)
 }
 
 async fn told(State(explorer): Shared, Query(ask): Ask) -> Answer {
     ok(&compute(move || story_of(&explorer, &ask)).await?)
+}
+
+/// How far the states around one may be, in steps.
+const AROUND_MAX: usize = 6;
+/// How many states before the shown one are in its picture.
+const BEFORE: usize = 2;
+
+/// The states around the one that is shown, and around the last ones before it.
+async fn neighbours(State(explorer): Shared, Query(ask): Ask) -> Answer {
+    let found = compute(move || {
+        let steps = match ask.get("steps").map(|text| text.parse::<usize>()) {
+            None => 2,
+            Some(Ok(steps)) if steps <= AROUND_MAX => steps,
+            Some(_) => return Err(ApiError::bad(format!("steps is a number up to {AROUND_MAX}"))),
+        };
+        let here = here(&explorer, &ask)?;
+        let path = parse_path(ask.get("path").map_or("", String::as_str))?;
+        let model = asked(&ask, "model")?;
+        let mut begin = vec![(path.clone(), here.place)];
+        for length in (path.len().saturating_sub(BEFORE)..path.len()).rev() {
+            let place = explorer.models.find(model, &path[..length], None)?.place;
+            begin.push((path[..length].to_vec(), place));
+        }
+        Ok(around(&*here.space, &begin, steps))
+    });
+    ok(&found.await?)
 }
 
 /// The schedule of a path once more, in the model with the rule.
@@ -217,13 +294,24 @@ async fn mended(State(explorer): Shared, Query(ask): Ask) -> Answer {
         let id = format!("{model}{}", super::models::MENDED);
         let space = explorer.models.space(&id)?;
         let schedule = story_of(&explorer, &ask)?;
-        Ok(retell(&format!("{model} with the rule"), &*space, &schedule))
+        Ok(retell(&format!("{model} with the rule"), &space, &schedule))
     });
     ok(&story.await?)
 }
 
 async fn opened(State(explorer): Shared) -> Answer {
     ok(&explorer.opened)
+}
+
+/// The run that is followed, as it grows.
+async fn live(State(explorer): Shared) -> Answer {
+    let Some(live) = explorer.live.clone() else {
+        let what = "no run is followed: start `tenure explore --follow` with a folder of traces, or with files";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, what));
+    };
+    let (events, receiver) = mpsc::channel(16);
+    tokio::spawn(async move { live.listen(events).await });
+    Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response())
 }
 
 #[derive(Deserialize)]
@@ -267,104 +355,6 @@ async fn exported(Path(form): Path<String>, body: Bytes) -> Answer {
     })
     .await?;
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
-}
-
-// -------------------------------------------------------------------------------------------------
-// Searching
-// -------------------------------------------------------------------------------------------------
-
-async fn search(State(explorer): Shared, Query(ask): Ask) -> Answer {
-    let model = asked(&ask, "model")?;
-    let space = explorer.models.space(model)?;
-    let goal = ask.get("goal").filter(|goal| !goal.is_empty()).cloned();
-    if let Some(goal) = &goal
-        && space.properties().iter().all(|(name, _)| name != goal)
-    {
-        let names: Vec<_> = space.properties().into_iter().map(|(name, _)| name).collect();
-        return Err(ApiError::bad(format!(
-            "{model} has no property {goal:?}: {}",
-            names.join(", ")
-        )));
-    }
-    explore(&explorer, space, goal)
-}
-
-/// Explores on a thread of its own and tells how far it is; ends when nobody listens any more.
-fn explore(explorer: &Explorer, space: Arc<dyn Space>, goal: Option<String>) -> Answer {
-    let permit = Arc::clone(&explorer.exploring).try_acquire_owned().map_err(|_| {
-        let what = "another exploration is running: stop it, or wait for its end";
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, what)
-    })?;
-    let (events, receiver) = mpsc::channel::<Result<Event, Infallible>>(16);
-    tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        let limits = Limits {
-            time: Some(TIME_MAX),
-            states: Some(STATES_MAX),
-            past_violations: goal.is_none(),
-            ..Limits::default()
-        };
-        let mut told = std::time::Instant::now();
-        let begun = told;
-        let mut on_progress = |progress: Progress| {
-            if events.is_closed() {
-                return ControlFlow::Break(());
-            }
-            if told.elapsed() >= Duration::from_millis(200) {
-                told = std::time::Instant::now();
-                // A reader that is slow misses some.
-                let _ = events
-                    .try_send(Ok(event("progress", &told_progress(progress, begun.elapsed()))));
-            }
-            ControlFlow::Continue(())
-        };
-        let found = space.search(goal.as_deref(), limits, &mut on_progress);
-        let _ = events.blocking_send(Ok(event("end", &told_end(&*space, goal.as_deref(), &found))));
-    });
-    Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response())
-}
-
-fn event(name: &str, data: &Value) -> Event {
-    Event::default().event(name).data(data.to_string())
-}
-
-fn told_progress(progress: Progress, elapsed: Duration) -> Value {
-    json!({
-        "unique": progress.unique.to_string(), "generated": progress.generated.to_string(),
-        "depth": progress.depth, "waiting": progress.frontier.to_string(),
-        "seconds": elapsed.as_secs_f64(),
-    })
-}
-
-fn told_end(space: &dyn Space, goal: Option<&str>, found: &Found) -> Value {
-    let properties = space.properties().into_iter();
-    let properties = properties.filter(|(name, _)| goal.is_none_or(|goal| goal == *name));
-    let properties = properties.map(|(name, always)| {
-        let path = found.paths.get(name);
-        let verdict = match (always, path.is_some(), found.exhaustive) {
-            (true, true, _) => "violated",
-            (true, false, true) => "holds",
-            (false, true, _) => "found",
-            (false, false, true) => "never",
-            (_, false, false) => "unknown",
-        };
-        json!({
-            "name": name, "always": always, "verdict": verdict,
-            "path": path.map(|path| path_text(path)),
-        })
-    });
-    let end = match found.end {
-        End::Incomplete(Reason::Found) => "found",
-        End::Violated if !found.exhaustive => "found",
-        End::Incomplete(Reason::Stopped) => "stopped",
-        End::Incomplete(_) => "incomplete",
-        _ => "complete",
-    };
-    json!({
-        "end": end, "unique": found.unique.to_string(), "generated": found.generated.to_string(),
-        "depth": found.depth, "seconds": found.elapsed.as_secs_f64(),
-        "properties": properties.collect::<Vec<_>>(),
-    })
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -428,5 +418,7 @@ async fn check_timing(State(explorer): Shared, Query(ask): Ask) -> Answer {
     let checked = timing.validate().map_err(|errors| refused(errors.to_string()))?;
     let entry =
         deployment::entry("browser", &checked).map_err(|error| refused(error.to_string()))?;
-    explore(&explorer, (entry.space)(), None)
+    let space = (entry.space)();
+    let start = space.start();
+    searching::explore(&explorer, space, start, Goal::Everything)
 }

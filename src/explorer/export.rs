@@ -9,8 +9,7 @@ use crate::models::tree::Tree;
 
 /// One line for the story as a whole, then one for each step.
 pub fn ndjson(story: &Story) -> String {
-    let head = Story { steps: Vec::new(), ..story.clone() };
-    let mut text = line(&head);
+    let mut text = line(&story.since(story.steps.len()));
     for step in &story.steps {
         text += &line(step);
     }

@@ -72,6 +72,7 @@ pub fn protocol(name: &str) -> &'static str {
 }
 
 /// Every rule of which there is a mutant, in the order of the registry.
+//= SPEC EXPLORER-11
 pub fn exhibits<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Exhibit> {
     let kept = kept();
     let exhibit = |entry: &Entry| {

@@ -1,31 +1,24 @@
 //! Reads stories: what an explorer has written, traces of nodes, counterexamples of `tenure check`, and
 //! the Informal Trace Format of other tools.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use super::export::{Document, State};
-use super::story::{Clock, FORMAT, Moment, Post, Sent, Step, Story};
-use crate::lease::Member;
-use crate::models::portrait::{Portrait, Portray, portrait};
-use crate::models::replay::Global;
-use crate::models::space::{Judged, Lane, Told, lanes};
+use super::nodes;
+use super::story::{Clock, FORMAT, Moment, Step, Story};
+use crate::models::portrait::Portrait;
+use crate::models::space::{Lane, Told};
 use crate::models::tree::Tree;
-use crate::trace::check::{Options, Source, Verdict, check_and_watch};
-use crate::trace::format::{Heard, StepOf};
 
 /// A file: its name and what is in it.
 pub type Named = (String, String);
-
-/// The longest trace whose states are kept in full.
-const FULL_MAX: usize = 1_000;
 
 /// Reads one story from one file, or from the traces of the nodes of one run.
 ///
 /// # Errors
 ///
 /// Says what is wrong with which file, and what to do.
+//= SPEC EXPLORER-13
 pub fn import(files: &[Named]) -> Result<Story, String> {
     let Some((name, text)) = files.first() else {
         return Err("name a file: NDJSON or ITF".to_owned());
@@ -33,7 +26,7 @@ pub fn import(files: &[Named]) -> Result<Story, String> {
     let head: Option<Value> = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
     let has = |key: &str| head.as_ref().is_some_and(|head| head.get(key).is_some());
     if has("tenure_trace") {
-        return nodes(files);
+        return nodes::import(files);
     }
     if files.len() > 1 {
         return Err(format!("{name}: only the traces of nodes are opened several at a time"));
@@ -150,6 +143,7 @@ fn itf(name: &str, document: &Value) -> Result<Story, String> {
         steps: steps.collect(),
         back_to: document["loop"].as_u64().and_then(|at| usize::try_from(at).ok()),
         notes: Vec::new(),
+        around: None,
     })
 }
 
@@ -303,14 +297,15 @@ fn counterexample(document: &Value) -> Result<Story, String> {
         steps: told_steps,
         back_to: None,
         notes: Vec::new(),
+        around: None,
     })
 }
 
-fn told(kind: &str, label: String) -> Told {
+pub(super) fn told(kind: &str, label: String) -> Told {
     Told { kind: kind.to_owned(), label, actor: None, src: None, dst: None, msg: None, full: None }
 }
 
-fn plain_step(told: Told, idle: bool, after: Moment) -> Step {
+pub(super) fn plain_step(told: Told, idle: bool, after: Moment) -> Step {
     Step {
         told,
         index: None,
@@ -321,186 +316,5 @@ fn plain_step(told: Told, idle: bool, after: Moment) -> Step {
         impossible: false,
         sends: Vec::new(),
         after,
-    }
-}
-
-// -------------------------------------------------------------------------------------------------
-// Traces of nodes
-// -------------------------------------------------------------------------------------------------
-
-fn nodes(files: &[Named]) -> Result<Story, String> {
-    let sources: Vec<Source> = files
-        .iter()
-        .map(|(name, text)| Source::Memory(name.clone(), text.clone().into_bytes()))
-        .collect();
-    let heads: Vec<Value> = files
-        .iter()
-        .filter_map(|(_, text)| serde_json::from_str(text.lines().next()?).ok())
-        .collect();
-    let clocks: BTreeSet<_> = heads.iter().map(|head| head["clock"]["name"].to_string()).collect();
-    let cluster = heads[0]["cluster"].as_str().unwrap_or("a cluster").to_owned();
-    let lines: usize = files.iter().map(|(_, text)| text.lines().count()).sum();
-    let mut told = Nodes {
-        common: clocks.len() == 1,
-        with_trees: lines <= FULL_MAX,
-        lease: None,
-        lanes: Vec::new(),
-        first: None,
-        steps: Vec::new(),
-        post: Post::default(),
-        tree: None,
-    };
-    let mut watch = |global: &Global<Member>, node: u16, _: u64, step: &StepOf<Member>| {
-        told.step(global, node, step);
-    };
-    let report = check_and_watch::<Member>(&sources, Options::default(), Some(&mut watch));
-    let mut notes = Vec::new();
-    if let Some(problem) = &report.problem {
-        notes.push(format!("{}:{}: {}", problem.file, problem.line, problem.what));
-    }
-    let verdict = match report.verdict {
-        Verdict::Accepted => "accepted: the run is a behaviour of the checked model",
-        Verdict::Rejected => "REJECTED: the run cannot have been, or a property did not hold",
-        Verdict::Inconclusive => "inconclusive: the traces do not say enough",
-    };
-    notes.insert(0, verdict.to_owned());
-    let Some(first) = told.first else {
-        return Err(notes.join("; "));
-    };
-    Ok(Story {
-        tenure_story: FORMAT,
-        title: format!("a run of {cluster}"),
-        source: "nodes".to_owned(),
-        clock: Clock {
-            unit: "ns".to_owned(),
-            common: told.common,
-            about: if told.common {
-                "all nodes read one clock: an overlap of two bars is certain"
-            } else {
-                "each node has a clock of its own: steps are in an order in which sending comes first, and \
-                 an overlap of two bars is not certain"
-            }
-            .to_owned(),
-        },
-        lanes: told.lanes,
-        first,
-        steps: told.steps,
-        back_to: None,
-        notes,
-    })
-}
-
-struct Nodes {
-    common: bool,
-    with_trees: bool,
-    lease: Option<u16>,
-    lanes: Vec<Lane>,
-    first: Option<Moment>,
-    steps: Vec<Step>,
-    post: Post,
-    tree: Option<Tree>,
-}
-
-impl Nodes {
-    fn step(&mut self, global: &Global<Member>, node: u16, step: &StepOf<Member>) {
-        // A story is of one lease: the one that comes first.
-        if *self.lease.get_or_insert(step.lease) != step.lease {
-            return;
-        }
-        let (world, state) = (global.world(), global.state());
-        if self.first.is_none() {
-            self.lanes = lanes(&world.actors);
-            let down = Portrait {
-                role: "down".to_owned(),
-                condition: "down".to_owned(),
-                ..Portrait::default()
-            };
-            let lanes = vec![down; self.lanes.len()];
-            self.first = Some(Moment {
-                at: step.at.to_string(),
-                lanes,
-                properties: Vec::new(),
-                tree: None,
-                changes: Vec::new(),
-                fingerprint: None,
-            });
-        }
-        let name = |node: u16| {
-            let lane = self.lanes.get(usize::from(node));
-            lane.map_or_else(|| format!("n{node}"), |lane| lane.name.clone())
-        };
-        let mut uid = None;
-        let mut again = false;
-        let told = match &step.input {
-            Heard::Start { .. } => told("recover", format!("{} starts", name(node))),
-            Heard::Deliver { src, seq, msg, .. } => {
-                let full = format!("{msg:?}");
-                if let Some((found, before)) =
-                    self.post.arrive(*src, node, &format!("{seq} {full}"), true)
-                {
-                    (uid, again) = (Some(found), before);
-                }
-                let brief = Member::brief(msg);
-                Told {
-                    src: Some(*src),
-                    dst: Some(node),
-                    msg: Some(brief.clone()),
-                    full: Some(full),
-                    ..told("deliver", format!("{} → {}: {brief}", name(*src), name(node)))
-                }
-            }
-            Heard::Own { msg } | Heard::Told { msg } => {
-                let brief = Member::brief(msg);
-                let full = Some(format!("{msg:?}"));
-                let label = format!("{} is told: {brief}", name(node));
-                Told { dst: Some(node), msg: Some(brief), full, ..told("say", label) }
-            }
-            Heard::Fire { timer, .. } => {
-                let timer = format!("{timer:?}");
-                let label = format!("{}: timer {timer}", name(node));
-                Told { msg: Some(timer), ..told("fire", label) }
-            }
-            Heard::Choose { .. } => told("choose", format!("{} chooses", name(node))),
-        };
-        let told = Told { actor: Some(node), ..told };
-        let n = self.steps.len() + 1;
-        let mut sends = Vec::new();
-        for (k, sent) in step.sends.iter().enumerate() {
-            let Some(seq) = sent.seq else { continue };
-            let uid = format!("{n}.{k}");
-            let full = format!("{seq} {:?}", sent.msg);
-            self.post.send(uid.clone(), node, sent.to, &full);
-            sends.push(Sent { uid, dst: sent.to, msg: Member::brief(&sent.msg) });
-        }
-        let nodes = world.actors.iter().zip(&state.nodes).enumerate();
-        let lanes: Vec<Portrait> =
-            nodes.map(|(id, (actor, node))| portrait(actor, id, node)).collect();
-        let properties = world.properties.iter().map(|property| Judged {
-            name: property.name.to_owned(),
-            always: property.expectation == stateright::Expectation::Always,
-            is_true: (property.condition)(world, state),
-        });
-        let properties = properties.collect();
-        let tree = self.with_trees.then(|| Tree::of(&state.nodes));
-        let changes = match (&self.tree, &tree) {
-            (Some(old), Some(new)) => new.changes_since(old),
-            _ => Vec::new(),
-        };
-        self.tree.clone_from(&tree);
-        let at = step.sim.unwrap_or(step.at).to_string();
-        self.common |= step.sim.is_some();
-        let idle = step.pre == step.post && sends.is_empty();
-        let after = Moment { at, lanes, properties, tree, changes, fingerprint: None };
-        self.steps.push(Step {
-            told,
-            index: None,
-            uid,
-            again,
-            idle,
-            inferred: false,
-            impossible: false,
-            sends,
-            after,
-        });
     }
 }

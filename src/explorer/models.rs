@@ -1,11 +1,12 @@
 //! The models that can be explored, and the states that were seen lately.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::story::hex;
 use crate::models::registry::{Entry, all_mutants, all_safe};
 use crate::models::space::{Place, Space};
+use crate::models::tree::Tree;
 
 /// How many states are kept. A step needs only the one before it.
 const KEPT: usize = 4096;
@@ -14,10 +15,14 @@ pub const PATH_MAX: usize = 2_000;
 /// What is behind a mutant's name in the name of the same model with its rule.
 pub const MENDED: &str = ":mended";
 
+/// How many states are kept as trees: the next step compares with the last.
+const TREES: usize = 8;
+
 /// Every registered model.
 pub struct Models {
     rows: Vec<Row>,
     places: Mutex<Places>,
+    trees: Mutex<VecDeque<(Place, Arc<Tree>)>>,
 }
 
 struct Row {
@@ -68,6 +73,14 @@ pub enum Lost {
         /// The fingerprint in the link.
         wanted: String,
     },
+    /// The path does not end in a loop.
+    #[error(
+        "this link was made for another model: its last state is not that after step {row} again"
+    )]
+    Loop {
+        /// Where the loop should begin.
+        row: usize,
+    },
 }
 
 impl Models {
@@ -75,7 +88,7 @@ impl Models {
     pub fn new() -> Self {
         let entries = all_safe().into_iter().chain(all_mutants());
         let row = |entry| Row { entry, space: OnceLock::new(), mended: OnceLock::new() };
-        Self { rows: entries.map(row).collect(), places: Mutex::default() }
+        Self { rows: entries.map(row).collect(), places: Mutex::default(), trees: Mutex::default() }
     }
 
     /// The rows of the registry.
@@ -108,6 +121,7 @@ impl Models {
     /// # Errors
     ///
     /// [`Lost`], with what to do.
+    //= SPEC EXPLORER-1
     pub fn find(&self, id: &str, path: &[u32], fingerprint: Option<&str>) -> Result<Here, Lost> {
         let space = self.space(id)?;
         if path.len() > PATH_MAX {
@@ -125,6 +139,26 @@ impl Models {
             }
         }
         Ok(Here { space, place, before })
+    }
+
+    /// All of a state.
+    ///
+    /// # Panics
+    ///
+    /// Never: no thread panics with the lock.
+    pub fn tree(&self, space: &dyn Space, place: &Place) -> Arc<Tree> {
+        let trees = || self.trees.lock().expect("no thread panics with the lock");
+        let known = trees().iter().find(|(known, _)| Arc::ptr_eq(known, place)).cloned();
+        if let Some((_, tree)) = known {
+            return tree;
+        }
+        let tree = Arc::new(space.tree(place));
+        let mut trees = trees();
+        trees.push_back((Arc::clone(place), Arc::clone(&tree)));
+        if trees.len() > TREES {
+            trees.pop_front();
+        }
+        tree
     }
 
     fn walk(&self, id: &str, space: &dyn Space, path: &[u32]) -> Result<Place, Lost> {

@@ -3,6 +3,9 @@
 use super::server::Assets;
 use super::story::Story;
 
+/// How far from its story a reader of a report can go.
+pub const AROUND: usize = 2;
+
 /// Where the page's data goes.
 const PLACE: &str = "\"TENURE-STORY\"";
 
@@ -11,6 +14,7 @@ const PLACE: &str = "\"TENURE-STORY\"";
 /// # Panics
 ///
 /// If the page that was built in has no place for a story.
+//= SPEC EXPLORER-5
 pub fn html(story: &Story) -> String {
     let page = Assets::get("report.html").expect("the page is built in");
     let page = String::from_utf8_lossy(&page.data).into_owned();

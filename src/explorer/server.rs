@@ -13,8 +13,10 @@ use rust_embed::RustEmbed;
 use tokio::net::TcpListener;
 
 use super::api::{self, ApiError};
+use super::follow::Live;
 use super::models::Models;
 use super::story::Story;
+use super::telling::Tellers;
 
 /// The page, as it was built into the program. Nothing is ever read from the working directory; a debug build reads
 /// `web/dist` of the sources that it was made from, so that a change of the page needs no build of the program.
@@ -23,24 +25,40 @@ use super::story::Story;
 pub(super) struct Assets;
 
 /// What a page may load: what comes from here, and nothing else; no script within the page.
+//= SPEC EXPLORER-6
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       object-src 'none'";
 
 /// What the server shows.
 pub struct Explorer {
     pub(super) models: Models,
+    pub(super) tellers: Tellers,
     /// The story that was named when it was started.
     pub(super) opened: Option<Story>,
+    /// The run that is followed.
+    pub(super) live: Option<Arc<Live>>,
     /// One exploration at a time: each may need all of a core and much memory.
     pub(super) exploring: Arc<tokio::sync::Semaphore>,
     port: u16,
 }
 
+/// What an explorer shows besides the models.
+#[derive(Default)]
+pub struct Named {
+    /// A story.
+    pub opened: Option<Story>,
+    /// A run that is followed.
+    pub live: Option<Arc<Live>>,
+}
+
 /// The service, for a listener on this port.
-pub fn router(opened: Option<Story>, port: u16) -> Router {
+pub fn router(named: Named, port: u16) -> Router {
+    let Named { opened, live } = named;
     let explorer = Arc::new(Explorer {
         models: Models::new(),
+        tellers: Tellers::default(),
         opened,
+        live,
         exploring: Arc::new(tokio::sync::Semaphore::new(1)),
         port,
     });
@@ -55,9 +73,9 @@ pub fn router(opened: Option<Story>, port: u16) -> Router {
 /// # Errors
 ///
 /// If the listener cannot be used.
-pub async fn serve(listener: TcpListener, opened: Option<Story>) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, named: Named) -> std::io::Result<()> {
     let address: SocketAddr = listener.local_addr()?;
-    axum::serve(listener, router(opened, address.port())).await
+    axum::serve(listener, router(named, address.port())).await
 }
 
 /// A page of another site can make a browser ask here under a name of its own that it has made to mean
@@ -79,6 +97,7 @@ async fn guard(State(explorer): State<Arc<Explorer>>, request: Request, next: Ne
     response
 }
 
+//= SPEC EXPLORER-7
 fn may_ask(headers: &HeaderMap, port: u16) -> Result<(), ApiError> {
     let names = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());

@@ -1,12 +1,11 @@
 //! A story: what happened, step by step, and what every node looked like after each. It is what the page
 //! draws, whether it comes from a model, from nodes, or from a file of another tool.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use super::around::Around;
 use crate::models::portrait::Portrait;
-use crate::models::space::{Judged, Lane, Place, Space, Told};
+use crate::models::space::{Judged, Lane, Told};
 use crate::models::tree::{Change, Tree};
 
 /// The version of the form.
@@ -35,6 +34,9 @@ pub struct Story {
     /// What else a reader should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What else could have happened, in a report: the states of the story first, in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub around: Option<Around>,
 }
 
 /// The clock of a story.
@@ -117,265 +119,33 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// A fingerprint as text: JSON's numbers are not that long everywhere.
+//= SPEC EXPLORER-10
 pub fn hex(fingerprint: u64) -> String {
     format!("{fingerprint:016x}")
 }
 
-/// Finds the sending of what arrives.
-#[derive(Default)]
-pub struct Post {
-    sent: BTreeMap<(u16, u16, String), Vec<(String, bool)>>,
-}
-
-impl Post {
-    /// Notes a sending.
-    pub fn send(&mut self, uid: String, src: u16, dst: u16, full: &str) {
-        self.sent.entry((src, dst, full.to_owned())).or_default().push((uid, false));
-    }
-
-    /// The name of what arrives, and whether it has arrived before. `is_kept`: it may arrive again.
-    ///
-    /// Of several alike the newest that has not arrived yet is taken: it alone cannot be shown to be late.
-    pub fn arrive(
-        &mut self,
-        src: u16,
-        dst: u16,
-        full: &str,
-        is_kept: bool,
-    ) -> Option<(String, bool)> {
-        let waiting = self.sent.get_mut(&(src, dst, full.to_owned()))?;
-        let place = waiting.iter().rposition(|(_, arrived)| !arrived);
-        let place = place.or_else(|| waiting.len().checked_sub(1))?;
-        let (uid, again) = waiting[place].clone();
-        waiting[place].1 = true;
-        if !is_kept {
-            waiting.clear();
-        }
-        Some((uid, again))
-    }
-}
-
-/// Tells a walk through a model.
-pub struct Teller<'a> {
-    space: &'a dyn Space,
-    with_trees: bool,
-    post: Post,
-    place: Place,
-    at: u64,
-    tree: Option<Tree>,
-    story: Story,
-}
-
-impl<'a> Teller<'a> {
-    /// Begins at the first state. `with_trees`: all of each state is told, not only what nodes look like.
-    pub fn new(title: &str, space: &'a dyn Space, with_trees: bool) -> Self {
-        let place = space.start();
-        let timed = space.is_timed();
-        let clock = Clock {
-            unit: if timed { "ticks" } else { "steps" }.to_owned(),
-            common: true,
-            about: if timed {
-                "the model's own ticks, one clock for all nodes: an overlap is certain"
-            } else {
-                "this model has no clock: bars count steps, and an overlap is certain"
-            }
-            .to_owned(),
-        };
-        let mut post = Post::default();
-        for (n, (src, sending)) in space.under_way(&place).into_iter().enumerate() {
-            post.send(format!("0.{n}"), src, sending.dst, &sending.full);
-        }
-        let tree = with_trees.then(|| space.tree(&place));
-        let first = moment(space, &place, 0, tree.clone(), Vec::new());
-        let story = Story {
-            tenure_story: FORMAT,
-            title: title.to_owned(),
-            source: "model".to_owned(),
-            clock,
-            lanes: space.lanes(),
-            first,
-            steps: Vec::new(),
-            back_to: None,
-            notes: Vec::new(),
-        };
-        Self { space, with_trees, post, place, at: 0, tree, story }
-    }
-
-    /// Where the story has come to.
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
-    /// Takes the action of that number; says whether there is one.
-    pub fn take(&mut self, index: u32) -> bool {
-        let space = self.space;
-        let number = index as usize;
-        let mut actions = space.actions(&self.place);
-        let Some(after) = space.take(&self.place, number) else { return false };
-        if number >= actions.len() {
-            return false;
-        }
-        let told = actions.swap_remove(number);
-        self.at += u64::from(told.kind == "elapse");
-        let n = self.story.steps.len() + 1;
-        let (mut uid, mut again) = (None, false);
-        if let (Some(src), Some(dst), Some(full)) = (told.src, told.dst, &told.full)
-            && matches!(told.kind.as_str(), "deliver" | "lose")
-        {
-            let is_kept = space.is_kept(&self.place, number, &after);
-            (uid, again) = match self.post.arrive(src, dst, full, is_kept) {
-                Some((uid, again)) => (Some(uid), again),
-                None => (None, false),
-            };
-        }
-        let mut sends = Vec::new();
-        let sendings = space.sends(&self.place, number).into_iter();
-        let sendings: Vec<_> = match (told.kind.as_str(), told.actor) {
-            // Whoever acts from outside may make a node start again: what it says is new on the network.
-            ("intervene", _) => {
-                let known = space.under_way(&self.place);
-                let now = space.under_way(&after).into_iter();
-                now.filter(|one| !known.contains(one)).collect()
-            }
-            (_, Some(actor)) => sendings.map(|sending| (actor, sending)).collect(),
-            _ => Vec::new(),
-        };
-        for (k, (src, sending)) in sendings.into_iter().enumerate() {
-            let uid = format!("{n}.{k}");
-            self.post.send(uid.clone(), src, sending.dst, &sending.full);
-            sends.push(Sent { uid, dst: sending.dst, msg: sending.msg });
-        }
-        let idle = space.is_same(&self.place, &after);
-        let tree = self.with_trees.then(|| space.tree(&after));
-        let changes = match (&self.tree, &tree) {
-            (Some(old), Some(new)) => new.changes_since(old),
-            _ => Vec::new(),
-        };
-        self.tree.clone_from(&tree);
-        let after_ = moment(space, &after, self.at, tree, changes);
-        self.place = after;
-        self.story.steps.push(Step {
-            told,
-            index: Some(index),
-            uid,
-            again,
-            idle,
-            inferred: false,
-            impossible: false,
-            sends,
-            after: after_,
-        });
-        true
-    }
-
-    /// Notes that the last step was not in the schedule.
-    pub fn inferred(&mut self) {
-        if let Some(step) = self.story.steps.last_mut() {
-            step.inferred = true;
+impl Story {
+    /// The same without its first steps.
+    pub fn since(&self, step: usize) -> Self {
+        Self {
+            tenure_story: self.tenure_story,
+            title: self.title.clone(),
+            source: self.source.clone(),
+            clock: self.clock.clone(),
+            lanes: self.lanes.clone(),
+            first: self.first.clone(),
+            steps: self.steps.get(step..).unwrap_or_default().to_vec(),
+            back_to: self.back_to,
+            notes: self.notes.clone(),
+            around: None,
         }
     }
 
-    /// Notes that this was in the schedule and cannot happen.
-    pub fn miss(&mut self, told: Told) {
-        let after = self.story.steps.last().map_or(&self.story.first, |step| &step.after).clone();
-        let after = Moment { changes: Vec::new(), ..after };
-        self.story.steps.push(Step {
-            told,
-            index: None,
-            uid: None,
-            again: false,
-            idle: true,
-            inferred: false,
-            impossible: true,
-            sends: Vec::new(),
-            after,
-        });
-    }
-
-    /// The story so far.
-    pub fn end(self) -> Story {
-        self.story
-    }
-}
-
-fn moment(
-    space: &dyn Space,
-    place: &Place,
-    at: u64,
-    tree: Option<Tree>,
-    changes: Vec<Change>,
-) -> Moment {
-    let picture = space.picture(place);
-    Moment {
-        at: at.to_string(),
-        lanes: picture.lanes,
-        properties: picture.properties,
-        tree,
-        changes,
-        fingerprint: Some(hex(picture.fingerprint)),
-    }
-}
-
-/// Tells a path. None if one of its actions is not there.
-pub fn tell(title: &str, space: &dyn Space, path: &[u32], with_trees: bool) -> Option<Story> {
-    let mut teller = Teller::new(title, space, with_trees);
-    path.iter().all(|&index| teller.take(index)).then(|| teller.end())
-}
-
-/// How many steps that are due may come before one tick.
-const DUE_MAX: usize = 8;
-
-/// Takes the schedule of a story through another model: each step is the action there that is called the
-/// same, or else the one that is of the same kind between the same nodes; what has none is marked. Where a
-/// tick cannot pass because something is due there, that comes first, and is marked too.
-pub fn retell(title: &str, space: &dyn Space, schedule: &Story) -> Story {
-    let mut teller = Teller::new(title, space, false);
-    for step in &schedule.steps {
-        let wanted = &step.told;
-        for _ in 0..DUE_MAX {
-            match (find(space, teller.place(), wanted), due(space, teller.place())) {
-                (None, Some(due)) if wanted.kind == "elapse" && teller.take(due) => {
-                    teller.inferred()
-                }
-                _ => break,
-            }
-        }
-        match find(space, teller.place(), wanted) {
-            Some(index) if teller.take(index) => {}
-            _ => teller.miss(wanted.clone()),
+    /// The moment after so many steps.
+    pub fn moment(&self, row: usize) -> Option<&Moment> {
+        match row.checked_sub(1) {
+            None => Some(&self.first),
+            Some(step) => self.steps.get(step).map(|step| &step.after),
         }
     }
-    teller.end()
-}
-
-/// The action that comes closest to what is wanted.
-fn find(space: &dyn Space, place: &Place, wanted: &Told) -> Option<u32> {
-    let actions = space.actions(place);
-    let by = |same: &dyn Fn(&Told) -> bool| actions.iter().position(same);
-    let is_alike = |told: &Told| {
-        let word =
-            |told: &Told| told.msg.as_ref().map(|msg| msg.split(' ').next().map(str::to_owned));
-        (&told.kind, told.actor, told.src, told.dst, word(told))
-            == (&wanted.kind, wanted.actor, wanted.src, wanted.dst, word(wanted))
-    };
-    let found = by(&|told| told == wanted)
-        .or_else(|| by(&|told| (&told.kind, &told.label) == (&wanted.kind, &wanted.label)))
-        .or_else(|| by(&is_alike));
-    found.and_then(|index| u32::try_from(index).ok())
-}
-
-/// Something that keeps a tick from passing: a timer, or what a node tells itself. One after which the tick
-/// may pass, if there is one.
-fn due(space: &dyn Space, place: &Place) -> Option<u32> {
-    let actions = space.actions(place).into_iter().enumerate();
-    let local: Vec<usize> = actions
-        .filter(|(_, told)| told.kind == "fire" || (told.kind == "deliver" && told.src == told.dst))
-        .map(|(index, _)| index)
-        .collect();
-    let frees = |index: &&usize| {
-        let after = space.take(place, **index);
-        after.is_some_and(|after| space.actions(&after).iter().any(|told| told.kind == "elapse"))
-    };
-    let found = local.iter().find(frees).or_else(|| local.first());
-    found.and_then(|&index| u32::try_from(index).ok())
 }

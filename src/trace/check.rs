@@ -5,45 +5,13 @@
 //! grows with the number of nodes, not with the length of the run.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::clocks::{Clocks, Rate};
 use super::format::{Header, Heard, StepOf};
-use super::local::Node;
-use super::read::{Fault, Item, Left, Reader};
+use super::read::Fault;
+pub use super::stream::{Growing, Source};
+use super::stream::{Reading, Stream, Told, rest, stream};
 use crate::models::replay::{Global, Known, Replayed};
-
-/// How many steps a reader hands over at once, and how many such parcels may wait.
-const PARCEL: usize = 256;
-const PARCELS: usize = 4;
-
-/// Where a trace is.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// In a file.
-    File(PathBuf),
-    /// In memory, under this name.
-    Memory(String, Vec<u8>),
-}
-
-impl Source {
-    fn name(&self) -> String {
-        match self {
-            Self::File(path) => path.display().to_string(),
-            Self::Memory(name, _) => name.clone(),
-        }
-    }
-
-    fn open(&self) -> std::io::Result<Box<dyn Read + Send>> {
-        Ok(match self {
-            Self::File(path) => Box::new(File::open(path)?),
-            Self::Memory(_, bytes) => Box::new(Cursor::new(bytes.clone())),
-        })
-    }
-}
 
 /// How to check.
 #[derive(Clone, Copy, Debug)]
@@ -111,96 +79,16 @@ pub struct Report {
     pub rates: Vec<Rate>,
 }
 
-enum Told<A: Replayed> {
-    Life(u64, Box<Header<A>>),
-    Step(u64, Box<StepOf<A>>),
-    End { left: Left, steps: u64, late: u64 },
-    Fault(Fault),
+/// What somebody who watches a check is shown.
+pub enum Shown<'a, A: Replayed> {
+    /// A life of the node begins, which has a part in this lease. The one before has ended.
+    Life(u16),
+    /// The model has taken this step of the node.
+    Step(&'a StepOf<A>),
 }
 
-/// Reads one trace and replays its node; hands over what is right so far.
-fn replay_node<A: Replayed>(input: Box<dyn Read + Send>, out: &SyncSender<Vec<Told<A>>>) {
-    let mut reader = Reader::<A, _>::new(BufReader::with_capacity(1 << 18, input));
-    let mut node: Option<Node<A>> = None;
-    let mut parcel = Vec::with_capacity(PARCEL);
-    let mut steps = 0;
-    loop {
-        let told = match reader.next_item() {
-            Err(fault) => Told::Fault(fault),
-            Ok(None) => {
-                let late = node.as_ref().map_or(0, Node::latest_timer);
-                Told::End { left: reader.left(), steps, late }
-            }
-            Ok(Some(Item::Life(header))) => {
-                let line = reader.left().lines;
-                let begun = match &mut node {
-                    None => {
-                        node = Some(Node::new((*header).clone()));
-                        Ok(())
-                    }
-                    Some(node) => node.begin_life(line, (*header).clone()),
-                };
-                begun.map_or_else(Told::Fault, |()| Told::Life(line, header))
-            }
-            Ok(Some(Item::Step { line, step })) => {
-                steps += 1;
-                let replayed = node.as_mut().expect("a life has begun").replay(line, &step);
-                replayed.map_or_else(Told::Fault, |()| Told::Step(line, step))
-            }
-        };
-        let is_last = matches!(told, Told::End { .. } | Told::Fault(_));
-        parcel.push(told);
-        if is_last || parcel.len() == PARCEL {
-            let full = std::mem::replace(&mut parcel, Vec::with_capacity(PARCEL));
-            if out.send(full).is_err() || is_last {
-                return;
-            }
-        }
-    }
-}
-
-/// One trace, as the one who merges sees it.
-struct Stream<A: Replayed> {
-    file: String,
-    parcels: Receiver<Vec<Told<A>>>,
-    parcel: std::vec::IntoIter<Told<A>>,
-    head: Option<Told<A>>,
-    node: u16,
-    clock: String,
-    /// What turns the node's time into one that is comparable with other machines'.
-    offset: i128,
-}
-
-impl<A: Replayed> Stream<A> {
-    fn advance(&mut self) {
-        loop {
-            if let Some(told) = self.parcel.next() {
-                self.head = Some(told);
-                return;
-            }
-            match self.parcels.recv() {
-                Ok(parcel) => self.parcel = parcel.into_iter(),
-                Err(_) => {
-                    self.head = None;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn time(&self) -> i128 {
-        match &self.head {
-            Some(Told::Step(_, step)) => match step.sim {
-                Some(sim) => sim.into(),
-                None => i128::from(step.at) + self.offset,
-            },
-            _ => i128::MIN,
-        }
-    }
-}
-
-/// Called after each step with the lease, the node, the line and the step.
-pub type Watcher<'w, A> = &'w mut dyn FnMut(&Global<A>, u16, u64, &StepOf<A>);
+/// Called with the nodes of a lease, the node, the line in its file and what has happened.
+pub type Watcher<'w, A> = &'w mut dyn FnMut(&Global<A>, u16, u64, Shown<'_, A>);
 
 struct Merge<'w, A: Replayed> {
     streams: Vec<Stream<A>>,
@@ -214,7 +102,10 @@ struct Merge<'w, A: Replayed> {
 /// Checks the traces of the nodes of one run.
 pub fn check<A>(sources: &[Source], options: Options) -> Report
 where
-    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send> + Send + Sync,
+    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send>
+        + Send
+        + Sync
+        + 'static,
 {
     check_and_watch::<A>(sources, options, None)
 }
@@ -226,7 +117,10 @@ pub fn check_and_watch<A>(
     watcher: Option<Watcher<'_, A>>,
 ) -> Report
 where
-    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send> + Send + Sync,
+    A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send>
+        + Send
+        + Sync
+        + 'static,
 {
     let report = Report {
         verdict: Verdict::Accepted,
@@ -251,9 +145,11 @@ where
             dice: options.order.map(|seed| seed.wrapping_mul(2).wrapping_add(1)),
             watcher,
         };
-        let result = merge.run(sources, options, |input, out| {
-            scope.spawn(move || replay_node::<A>(input, &out));
+        let result = merge.run(sources, options, |read| {
+            scope.spawn(read);
         });
+        // Nobody reads any more, so nobody need wait for more to read.
+        sources.iter().for_each(Source::stop);
         if let Err((file, fault)) = result {
             let unreadable = fault.unreadable;
             merge.report.verdict =
@@ -266,31 +162,32 @@ where
 
 type Outcome = Result<(), (String, Fault)>;
 
+/// What a merge does next.
+enum Next {
+    /// It takes the next line of this trace.
+    Take(usize),
+    /// It waits for more of a file that is being written.
+    Wait,
+    /// It has come to the end of all files.
+    End,
+}
+
 impl<A: Replayed> Merge<'_, A> {
-    fn run(
-        &mut self,
-        sources: &[Source],
-        options: Options,
-        spawn: impl Fn(Box<dyn Read + Send>, SyncSender<Vec<Told<A>>>),
-    ) -> Outcome {
+    fn run(&mut self, sources: &[Source], options: Options, spawn: impl Fn(Reading)) -> Outcome
+    where
+        A: Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send>
+            + Send
+            + Sync
+            + 'static,
+    {
         let mut headers = Vec::new();
         for source in sources {
             let file = source.name();
-            let input = source.open().map_err(|error| {
+            let (read, mut stream) = stream::<A>(source).map_err(|error| {
                 (file.clone(), Fault::unreadable(0, format!("the file cannot be opened: {error}")))
             })?;
-            let (sender, parcels) = sync_channel(PARCELS);
-            spawn(input, sender);
-            let mut stream = Stream {
-                file: file.clone(),
-                parcels,
-                parcel: Vec::new().into_iter(),
-                head: None,
-                node: 0,
-                clock: String::new(),
-                offset: 0,
-            };
-            stream.advance();
+            spawn(read);
+            stream.wait();
             match stream.head.take() {
                 Some(Told::Life(line, header)) => {
                     stream.node = header.node;
@@ -303,8 +200,12 @@ impl<A: Replayed> Merge<'_, A> {
             self.streams.push(stream);
         }
         self.gather(&headers, options)?;
-        while let Some(index) = self.next_stream()? {
-            self.take(index)?;
+        loop {
+            match self.next_stream()? {
+                Next::Take(index) => self.take(index)?,
+                Next::Wait => rest(),
+                Next::End => break,
+            }
         }
         let Self { streams, globals, .. } = self;
         for stream in streams.iter() {
@@ -389,8 +290,12 @@ impl<A: Replayed> Merge<'_, A> {
         ))
     }
 
-    /// The trace whose next line comes next; none at the end.
-    fn next_stream(&mut self) -> Result<Option<usize>, (String, Fault)> {
+    /// The trace whose next line comes next.
+    fn next_stream(&mut self) -> Result<Next, (String, Fault)> {
+        for stream in &mut self.streams {
+            stream.look();
+        }
+        let somebody_is_silent = self.streams.iter().any(Stream::is_silent);
         let mut best: Option<(i128, usize)> = None;
         let mut ready = 0;
         let mut blocked: Option<(i128, usize, u64, String)> = None;
@@ -427,8 +332,13 @@ impl<A: Replayed> Merge<'_, A> {
             }
         }
         match (best, blocked) {
-            (Some((_, index)), _) => Ok(Some(index)),
-            (None, None) => Ok(None),
+            // Who is silent now may still have something earlier to say.
+            (Some((_, index)), _) if somebody_is_silent && self.streams[index].is_fresh() => {
+                Ok(Next::Wait)
+            }
+            (Some((_, index)), _) => Ok(Next::Take(index)),
+            (None, _) if somebody_is_silent => Ok(Next::Wait),
+            (None, None) => Ok(Next::End),
             // Everybody waits for something that nobody will say.
             (None, Some((_, index, line, what))) => {
                 Err((self.streams[index].file.clone(), Fault::impossible(line, what)))
@@ -448,9 +358,14 @@ impl<A: Replayed> Merge<'_, A> {
                 }
                 stream.clock.clone_from(&clock.name);
                 stream.offset = i128::from(clock.wall) - i128::from(clock.at);
-                self.globals
-                    .values_mut()
-                    .try_for_each(|global| global.begin_life(line, node, header.incarnation))
+                let watcher = &mut self.watcher;
+                self.globals.iter_mut().try_for_each(|(lease, global)| {
+                    global.begin_life(line, node, header.incarnation)?;
+                    if let Some(watcher) = watcher {
+                        watcher(global, node, line, Shown::Life(*lease));
+                    }
+                    Ok(())
+                })
             }
             Told::Step(line, step) => self.step(index, line, &step),
             Told::Fault(fault) => Err(fault),
@@ -493,7 +408,7 @@ impl<A: Replayed> Merge<'_, A> {
         }
         global.step(line, node, step, shared)?;
         if let Some(watcher) = watcher {
-            watcher(global, node, line, step);
+            watcher(global, node, line, Shown::Step(step));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! of them together go through the model's own world, where every action must be enabled before it is
 //! taken. `docs/TRACE.md` has the schema and says what a verdict means.
 //!
-//! Nothing here knows a clock, a socket or an actor's innards: a protocol joins by implementing
+//! Nothing here knows a socket or an actor's innards, and no verdict depends on a clock of the one who checks: a protocol joins by implementing
 //! [`Traced`].
 
 #[cfg(feature = "check")]
@@ -18,6 +18,8 @@ pub mod itf;
 mod lease;
 pub mod local;
 pub mod read;
+#[cfg(feature = "check")]
+mod stream;
 pub mod write;
 
 use std::fmt::Debug;

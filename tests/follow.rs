@@ -1,0 +1,195 @@
+//! Following a run: traces are shown as they grow, and what comes of it is what comes of the whole files.
+
+#![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tenure::explorer::follow::Live;
+use tenure::explorer::import;
+use tenure::explorer::story::{Step, Story};
+use tenure::models::portrait::{Bar, Portrait};
+
+/// A simulated run of 72 s, as the lines of each of its files. With a crash, the first host is down from 20 s
+/// to 55 s.
+fn run(with_crash: bool) -> Vec<(String, Vec<String>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.json");
+    let crash = r#"{ "at_ms": 20000, "for_ms": 35000, "node": 0, "kind": "crash" }"#;
+    let faults = if with_crash { crash } else { "" };
+    std::fs::write(&plan, format!(r#"{{ "rates_ppm": [0, 0, 0, 0, 0], "faults": [{faults}] }}"#))
+        .unwrap();
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_tenure"))
+        .args(["sim", "lease", "--seed", "7", "--hours", "0.02", "--faults"])
+        .arg(&plan)
+        .arg("--trace-dir")
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let mut files: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "ndjson"))
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, text.split_inclusive('\n').map(str::to_owned).collect())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn steps(live: &Live) -> usize {
+    live.story().map_or(0, |story| story.steps.len())
+}
+
+/// The steps of one node, by what they are called: those of several may be in another order.
+fn of_node(story: &Story, node: u16) -> Vec<&str> {
+    let its = story.steps.iter().filter(|step| step.told.actor == Some(node));
+    its.map(|step| step.told.label.as_str()).collect()
+}
+
+//= SPEC EXPLORER-14 test
+#[test]
+fn a_run_is_shown_as_it_grows_and_is_judged_as_the_whole_files_are() {
+    let files = run(true);
+    let folder = tempfile::tempdir().unwrap();
+    let live = Live::follow(vec![folder.path().to_owned()]);
+    let mut out: Vec<File> =
+        files.iter().map(|(name, _)| File::create(folder.path().join(name)).unwrap()).collect();
+    let write = |out: &mut [File], from: f64, to: f64| {
+        for (file, (_, lines)) in out.iter_mut().zip(&files) {
+            let [from, to] = [from, to].map(|share| (lines.len() as f64 * share) as usize);
+            // In the middle of a line too.
+            let text = lines[from..to].concat();
+            let (first, second) = text.split_at(text.len() / 2);
+            file.write_all(first.as_bytes()).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+            file.write_all(second.as_bytes()).unwrap();
+        }
+    };
+    write(&mut out, 0.0, 0.3);
+    until("the first steps are shown", || steps(&live) > 0);
+    std::thread::sleep(Duration::from_secs(1));
+    let early = live.story().unwrap();
+    assert!(!live.is_over() && early.notes.is_empty(), "{:?}", early.notes);
+    write(&mut out, 0.3, 1.0);
+    until("more steps are shown", || steps(&live) > early.steps.len());
+    live.end();
+    until("the run is judged", || live.is_over());
+    let story = live.story().unwrap();
+    assert_eq!(story.steps[..early.steps.len()], early.steps[..], "nothing is taken back");
+    assert!(story.notes[0].starts_with("accepted"), "{:?}", story.notes);
+
+    let named: Vec<import::Named> =
+        files.iter().map(|(name, lines)| (name.clone(), lines.concat())).collect();
+    let whole = import::import(&named).unwrap();
+    assert_eq!(story.steps.len(), whole.steps.len());
+    for node in 0..files.len() as u16 {
+        assert_eq!(of_node(&story, node), of_node(&whole, node), "node {node}");
+    }
+    let crashes = whole.steps.iter().filter(|step| step.told.kind == "crash");
+    assert_eq!(crashes.clone().count(), 1, "one host has crashed");
+    assert!(crashes.clone().all(|step| step.inferred), "nobody records its own crash");
+    let recorded = whole.steps.iter().filter(|step| step.told.kind != "crash");
+    assert!(recorded.clone().all(|step| !step.inferred));
+}
+
+#[test]
+fn a_run_that_cannot_have_been_is_said_at_once() {
+    let mut files = run(false);
+    // A step of the store is gone.
+    let (_, lines) = files.last_mut().unwrap();
+    let gone = lines.len() / 2;
+    lines.remove(gone);
+    let folder = tempfile::tempdir().unwrap();
+    for (name, lines) in &files {
+        std::fs::write(folder.path().join(name), lines.concat()).unwrap();
+    }
+    let live = Live::follow(vec![folder.path().to_owned()]);
+    until("the run is judged though nobody has ended it", || live.is_over());
+    let notes = live.story().unwrap().notes;
+    assert!(notes[0].starts_with("REJECTED"), "{notes:?}");
+    assert!(notes[1].contains("ndjson:"), "with the file and the line: {notes:?}");
+}
+
+fn silent(story: &Story) -> Vec<usize> {
+    let steps = story.steps.iter().enumerate();
+    let is_silent = |step: &Step| step.after.lanes.iter().any(|lane| lane.condition == "silent");
+    steps.filter(|(_, step)| is_silent(step)).map(|(row, _)| row).collect()
+}
+
+/// A process that is killed writes nothing. What it was last may not be taken for what it is.
+//= SPEC EXPLORER-14 test
+#[test]
+fn a_node_that_writes_nothing_any_more_is_silent() {
+    let files = run(true);
+    let story = |files: &[(String, Vec<String>)]| {
+        let named = files.iter().map(|(name, lines)| (name.clone(), lines.concat()));
+        import::import(&named.collect::<Vec<_>>()).unwrap()
+    };
+    assert!(silent(&story(&files)).is_empty(), "its next life says when it has ended");
+    // The same, as it was before that life began.
+    let time = |line: &String| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["sim"].as_u64()
+    };
+    let second = files[0].1.iter().rposition(|line| line.contains("tenure_trace")).unwrap();
+    assert!(second > 0, "there are two lives");
+    let begins = time(&files[0].1[second + 1]).expect("the start of the second life");
+    let before: Vec<_> = files
+        .iter()
+        .enumerate()
+        .map(|(node, (name, lines))| {
+            let count = if node == 0 { second } else { lines.len() };
+            let earlier = lines[..count].iter().filter(|line| time(line) < Some(begins));
+            (name.clone(), earlier.cloned().collect())
+        })
+        .collect();
+    let story = story(&before);
+    assert!(story.notes[0].starts_with("accepted"), "{:?}", story.notes);
+    let rows = silent(&story);
+    assert!(rows.len() > 10, "{rows:?}");
+    assert_eq!(rows.last(), Some(&(story.steps.len() - 1)), "to the end");
+    assert!(rows.windows(2).all(|pair| pair[1] == pair[0] + 1), "{rows:?}");
+    // Two that hold at once, as far as anybody can see: one of them is silent by then.
+    let writers = |step: &Step| {
+        let writes = |lane: &&Portrait| {
+            lane.bar.is_some_and(Bar::is_writable) && lane.condition == "running"
+        };
+        step.after.lanes.iter().filter(writes).count()
+    };
+    assert!(story.steps.iter().all(|step| writers(step) <= 1), "nothing overlaps for certain");
+}
+
+#[test]
+fn a_trace_that_is_missing_is_waited_for() {
+    let files = run(false);
+    let folder = tempfile::tempdir().unwrap();
+    let put = |(name, lines): &(String, Vec<String>)| {
+        std::fs::write(folder.path().join(name), lines.concat()).unwrap();
+    };
+    files[..1].iter().for_each(put);
+    let live: Arc<Live> = Live::follow(vec![PathBuf::from(folder.path() as &Path)]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(live.story().is_none() && !live.is_over(), "one host alone says nothing");
+    files[1..].iter().for_each(put);
+    until("all are there", || steps(&live) > 0);
+    live.end();
+    until("the run is judged", || live.is_over());
+    assert!(live.story().unwrap().notes[0].starts_with("accepted"));
+}
