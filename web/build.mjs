@@ -26,6 +26,7 @@ async function bundle(entry) {
 
 const script = await bundle('src/main.tsx')
 const style = await bundle('src/style.css')
+const layout = await bundle('src/layout.ts')
 if (script.includes('</script') || style.includes('</style')) throw new Error('this would end its own block')
 
 const page = (policy, head, body) => `<!doctype html>
@@ -49,6 +50,7 @@ const policy = `default-src 'none'; script-src ${hash(script)}; style-src ${hash
 const files = {
   'app.js': script,
   'app.css': style,
+  'layout.js': layout,
   'index.html': page('', '<link rel="icon" href="icon.svg">\n<link rel="stylesheet" href="app.css">', '<script src="app.js"></script>'),
   'report.html': page(
     `<meta http-equiv="Content-Security-Policy" content="${policy}">\n`,

@@ -33,30 +33,46 @@ const post = (path: string, body: unknown) =>
 export const postJson = async <T>(path: string, body: unknown): Promise<T> => (await (await post(path, body)).json()) as T
 export const postText = async (path: string, body: unknown): Promise<string> => (await post(path, body)).text()
 
-/** Follows a search to its end. Aborting it ends the search in the server too. */
+/** Hears what the server tells as it happens, until it has no more to tell. Aborting it ends that in the server too. */
+export async function listen(
+  path: string,
+  query: Record<string, string>,
+  onEvent: (name: string, data: unknown) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const response = await reach(`/api/${path}?${new URLSearchParams(query)}`, { signal })
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
+  let text = ''
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return
+    text += value
+    let begin = 0
+    for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n', begin)) {
+      const lines = text.slice(begin, end).split('\n')
+      begin = end + 2
+      const field = (name: string) => lines.find(line => line.startsWith(`${name}:`))?.slice(name.length + 1).trim()
+      const data = field('data')
+      if (data !== undefined) onEvent(field('event') ?? '', JSON.parse(data))
+    }
+    text = text.slice(begin)
+  }
+}
+
+/** Follows a search to its end. */
 export async function follow(
   path: string,
   query: Record<string, string>,
   onProgress: (progress: Progress) => void,
   signal: AbortSignal,
 ): Promise<Found> {
-  const response = await reach(`/api/${path}?${new URLSearchParams(query)}`, { signal })
-  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
-  let text = ''
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) throw new Error('the search ended without a result')
-    text += value
-    for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
-      const lines = text.slice(0, end).split('\n')
-      text = text.slice(end + 2)
-      const field = (name: string) => lines.find(line => line.startsWith(`${name}:`))?.slice(name.length + 1).trim()
-      const data = field('data')
-      if (data === undefined) continue
-      if (field('event') === 'end') return JSON.parse(data) as Found
-      onProgress(JSON.parse(data) as Progress)
-    }
-  }
+  let found: Found | undefined
+  await listen(path, query, (name, data) => {
+    if (name === 'end') found = data as Found
+    else onProgress(data as Progress)
+  }, signal)
+  if (found === undefined) throw new Error('the search ended without a result')
+  return found
 }
 
 export function save(name: string, text: string): void {

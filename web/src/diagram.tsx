@@ -1,7 +1,7 @@
 // The space-time diagram: time goes down, a lane for each node, messages as slanted arrows. Only the rows in
 // view are drawn, so a story may be long. Every text is a text node.
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
-import { arrows, broken, concerns, moment, overlaps, stretches, time } from './story'
+import { arrows, broken, concerns, moment, overlapping, overlaps, stretches, time } from './story'
 import type { Step, Story } from './types'
 
 const ROW = 28
@@ -160,7 +160,7 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
             <g class={faded(at)} key={at}><Event step={story.steps[at - 1]} x={GUTTER - 10} y={y(at)} lane={lane} /></g>
           ))}
           {story.back_to !== undefined && story.steps.length > 0 && (
-            <path class="loop" d={`M${GUTTER - 4} ${y(story.steps.length)} h-14 V${y(story.back_to)} h14`} marker-end="url(#tip)" />
+            <path class="loop" d={`M${GUTTER - 4} ${y(story.steps.length)} h-6 V${y(story.back_to)} h6`} marker-end="url(#tip)" />
           )}
           {rows.map(at => (
             <text class="count" x="30" y={y(at) + 4} key={at}>{at === 0 ? 'start' : at}</text>
@@ -189,7 +189,7 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
                 {fresh.length > 0 && <span class="broken">✗ {fresh.join(', ')}</span>}
                 <span>{step === null ? 'the beginning' : step.label}</span>
                 {step?.impossible && <em> cannot happen here</em>}
-                {step?.inferred && <em> was due</em>}
+                {step?.inferred && <em> {story.source === 'nodes' ? 'inferred' : 'was due'}</em>}
                 {step?.idle && !step.impossible && <em> no change</em>}
               </button>
             )
@@ -221,14 +221,15 @@ export function Twin({ story, row, onRow, actors }: { story: Story; row: number;
         <tbody>
           {rows.map(at => {
             const now = moment(story, at)
-            const remarks = [...broken(now).map(name => `${name} is violated`), ...(overlaps({ ...story, first: now, steps: [] }).length > 0 ? ['overlap: two may write'] : [])]
+            const step = at === 0 ? null : story.steps[at - 1]
+            const remarks = [...(step?.inferred ? ['inferred'] : []), ...(at === story.steps.length && story.back_to !== undefined ? [`and again from step ${story.back_to}`] : []), ...broken(now).map(name => `${name} is violated`), ...(overlapping(now).length > 0 ? ['overlap: two may write'] : [])]
             return (
               <tr key={at} class={at === row ? 'current' : ''} aria-current={at === row ? 'step' : undefined}>
                 <td><button type="button" onClick={() => onRow(at)}>{at}</button></td>
                 <td>{at === 0 ? 'the beginning' : story.steps[at - 1].label}</td>
                 <td>{at === 0 ? '' : facing(at)}</td>
                 {now.lanes.map((lane, node) => <td key={node}>{lane.condition === 'running' ? '' : `${lane.condition} `}{lane.role}{lane.epoch === undefined ? '' : ` e${lane.epoch}`}</td>)}
-                <td class={remarks.length > 0 ? 'broken' : ''}>{remarks.join('; ')}</td>
+                <td class={broken(now).length > 0 || overlapping(now).length > 0 ? 'broken' : ''}>{remarks.join('; ')}</td>
               </tr>
             )
           })}

@@ -2,7 +2,8 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { follow, get } from './api'
 import type { Route } from './main'
-import { StoryView, type Where } from './view'
+import { StateGraph } from './graph'
+import { Actions, StoryView, type Where } from './view'
 import type { Found, ModelRow, Progress, Shown, Story } from './types'
 
 interface Props {
@@ -12,15 +13,22 @@ interface Props {
 }
 
 const numbers = (path: string) => (path === '' ? [] : path.split('.'))
+const joined = (base: string, path: string) => [...numbers(base), ...numbers(path)].join('.')
+
+const GOOD = ['holds', 'found', 'comes']
+const BAD = ['violated', 'never', 'stays away', 'ends without it']
 
 export function Explore({ route, go, onProblem }: Props) {
   const { id: model, path } = route
   const [story, setStory] = useState<Story | null>(null)
   const [state, setState] = useState<Shown | null>(null)
-  const [found, setFound] = useState<Found | null>(null)
+  const [found, setFound] = useState<(Found & { base: string }) | null>(null)
   const [progress, setProgress] = useState<Progress | null>(null)
   const [copied, setCopied] = useState(false)
+  const [fromStart, setFromStart] = useState(false)
+  const [words, setWords] = useState('')
   const running = useRef<AbortController | null>(null)
+  const told = useRef<{ model: string; steps: string[]; story: Story } | null>(null)
   const steps = numbers(path)
   const row = Math.min(route.row ?? steps.length, steps.length)
   const here = steps.slice(0, row).join('.')
@@ -29,11 +37,21 @@ export function Explore({ route, go, onProblem }: Props) {
   useEffect(() => { setFound(null); setStory(null); setState(null) }, [model])
   useEffect(() => {
     let current = true
-    get<Story>('story', { model, path, fingerprint: route.fingerprint })
-      .then(story => { if (current) { setStory(story); onProblem(null) } })
+    // Only what is new of it is asked for: a step is one step, however long the story is.
+    const old = told.current?.model === model ? told.current : null
+    let from = 0
+    if (old) while (from < steps.length && steps[from] === old.steps[from]) from++
+    get<Story>('story', { model, path, fingerprint: route.fingerprint, from: String(from), back_to: route.loop === null ? '' : String(route.loop) })
+      .then(part => {
+        if (!current) return
+        const story = { ...part, steps: [...(old?.story.steps.slice(0, from) ?? []), ...part.steps] }
+        told.current = { model, steps, story }
+        setStory(story)
+        onProblem(null)
+      })
       .catch((error: Error) => current && onProblem(error))
     return () => { current = false }
-  }, [model, path])
+  }, [model, path, route.loop])
   useEffect(() => {
     let current = true
     get<Shown>('state', { model, path: here })
@@ -43,27 +61,29 @@ export function Explore({ route, go, onProblem }: Props) {
   }, [model, here])
 
   const onWhere = (where: Partial<Where>) => go({ ...where })
-  const take = (index: number) => {
-    const next = [...steps.slice(0, row), index]
-    go({ path: next.join('.'), row: next.length, fingerprint: '' })
-  }
-  const run = async (goal: string) => {
+  const show = (path: string, loop: number | null = null) => go({ path, row: numbers(path).length, fingerprint: '', loop })
+  const take = (index: number) => show(joined(here, String(index)))
+  const run = async (what: string, query: Record<string, string>) => {
     running.current?.abort()
     const control = new AbortController()
     running.current = control
     setFound(null)
     setProgress({ unique: '0', generated: '0', depth: 0, waiting: '0', seconds: 0 })
+    const base = fromStart ? '' : here
     try {
-      const found = await follow('search', { model, goal }, setProgress, control.signal)
-      setFound(found)
-      const path = goal ? found.properties[0]?.path : null
-      if (path !== null && path !== undefined) go({ path, row: numbers(path).length, fingerprint: '' })
+      const found = await follow(what, { model, path: base, ...query }, setProgress, control.signal)
+      setFound({ ...found, base })
+      onProblem(null)
+      const [only] = found.properties
+      // What was looked for is shown; of all there is, the reader chooses.
+      if (found.properties.length === 1 && only.path !== null && (query.goal || query.node || query.property)) show(joined(base, only.path), loopOf(only, base))
     } catch (error) {
       if ((error as Error).name !== 'AbortError') onProblem(error as Error)
     } finally {
       if (running.current === control) { running.current = null; setProgress(null) }
     }
   }
+  const loopOf = (one: Found['properties'][number], base: string) => (one.back_to === null || one.back_to === undefined ? null : one.back_to + numbers(base).length)
   const share = async () => {
     const last = story?.steps.at(-1)?.after.fingerprint ?? story?.first.fingerprint ?? ''
     go({ fingerprint: last, row })
@@ -81,21 +101,24 @@ export function Explore({ route, go, onProblem }: Props) {
     <>
       <h3>What can happen next</h3>
       {known && known.actions.length === 0 && <p class="quiet">{known.within ? 'nothing' : 'the model ends here: this is beyond its bounds'}</p>}
-      <ul class="actions">
-        {known?.actions.map(action => (
-          <li key={action.index}>
-            <button type="button" onClick={() => take(action.index)} title={action.full}>
-              <span class={`badge ${action.kind}`}>{action.kind}</span> {action.label}{action.idle && <em> no change</em>}
-            </button>
-          </li>
-        ))}
-      </ul>
+      <Actions actions={known?.actions ?? []} onTake={action => take(action.index)} />
       <details class="finder">
-        <summary>Search all states</summary>
+        <summary>Search for a state</summary>
+        <label class="from">from <select value={fromStart ? 'start' : 'here'} onChange={event => setFromStart(event.currentTarget.value === 'start')}><option value="here">the shown state</option><option value="start">the beginning</option></select> on</label>
         <div class="buttons">
-          <button type="button" onClick={() => run('')} disabled={progress !== null}>Explore every state</button>
+          <button type="button" onClick={() => run('search', {})} disabled={progress !== null}>Explore every state</button>
           {known?.properties.map(({ name, always }) => (
-            <button type="button" key={name} disabled={progress !== null} onClick={() => run(name)}>{always ? 'violate' : 'reach'} {name}</button>
+            <button type="button" key={name} disabled={progress !== null} onClick={() => run('search', { goal: name })}>{always ? 'violate' : 'reach'} {name}</button>
+          ))}
+        </div>
+        <form class="node-search" onSubmit={event => { event.preventDefault(); if (words.trim()) void run('search', { node: words }) }}>
+          <label>one node is <input value={words} onInput={event => setWords(event.currentTarget.value)} placeholder="host paused holding" /></label>
+          <button type="submit" class="button" disabled={progress !== null || !words.trim()}>Find</button>
+        </form>
+        <p class="quiet">Can it stay away for ever?</p>
+        <div class="buttons">
+          {known?.properties.filter(one => !one.always).map(({ name }) => (
+            <button type="button" key={name} disabled={progress !== null} onClick={() => run('loop', { property: name, again: '1' })}>no more {name}</button>
           ))}
         </div>
       </details>
@@ -107,12 +130,12 @@ export function Explore({ route, go, onProblem }: Props) {
       )}
       {found && (
         <div class="found" role="status">
-          <p><b>{found.end}</b>: {found.unique} states, {found.generated} made, depth {found.depth}, {found.seconds.toFixed(2)} s</p>
+          <p><b>{found.end}</b> {found.base === '' ? 'from the beginning' : `from step ${numbers(found.base).length}`}: {found.unique} states, {found.generated} made, depth {found.depth}, {found.seconds.toFixed(2)} s</p>
           <ul class="properties">
             {found.properties.map(one => (
-              <li key={one.name} class={one.verdict === 'violated' || one.verdict === 'never' ? 'bad' : one.verdict === 'unknown' ? 'quiet' : 'good'}>
+              <li key={one.name} class={BAD.includes(one.verdict) ? 'bad' : GOOD.includes(one.verdict) ? 'good' : 'quiet'}>
                 <code>{one.name}</code> {one.verdict}
-                {one.path !== null && <button type="button" onClick={() => go({ path: one.path!, row: numbers(one.path!).length, fingerprint: '' })}>shortest path, {numbers(one.path).length} steps</button>}
+                {one.path !== null && <button type="button" onClick={() => show(joined(found.base, one.path!), loopOf(one, found.base))}>{loopOf(one, found.base) === null ? 'shortest path' : 'the loop'}, {numbers(one.path).length} steps</button>}
               </li>
             ))}
           </ul>
@@ -131,7 +154,8 @@ export function Explore({ route, go, onProblem }: Props) {
       <StoryView
         story={story} state={known} actions={actions} onProblem={onProblem}
         where={{ row: Math.min(row, story.steps.length), actors: route.actors, query: route.query }} onWhere={onWhere}
-        whole={() => get<Story>('story', { model, path, trees: '1' })}
+        whole={form => get<Story>('story', { model, path, [form === 'html' ? 'around' : 'trees']: '1' })}
+        graph={<StateGraph model={model} path={here} onPath={show} onProblem={onProblem} />}
       />
     </div>
   )

@@ -2,9 +2,11 @@
 import { render } from 'preact'
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
 import { Explore, ModelList } from './explore'
+import { Live } from './live'
 import { Compare, Config, Gallery, Open } from './pages'
-import { StoryView, type Where } from './view'
-import type { Story } from './types'
+import { branch, ways } from './story'
+import { Actions, StoryView, type Where } from './view'
+import type { Story, Way } from './types'
 
 /** Everything that a link holds. */
 export interface Route {
@@ -18,6 +20,8 @@ export interface Route {
   left: string
   right: string
   mended: boolean
+  /** The path ends in a loop, which begins after this step. */
+  loop: number | null
 }
 
 export function parse(hash: string): Route {
@@ -36,6 +40,7 @@ export function parse(hash: string): Route {
     left: query.get('left') ?? '',
     right: query.get('right') ?? '',
     mended: query.get('mended') === '1',
+    loop: query.has('loop') ? Number(query.get('loop')) || 0 : null,
   }
 }
 
@@ -49,6 +54,7 @@ export function print(route: Route): string {
   if (route.left) query.set('left', route.left)
   if (route.right) query.set('right', route.right)
   if (route.mended) query.set('mended', '1')
+  if (route.loop !== null) query.set('loop', String(route.loop))
   const text = query.toString()
   return `#/${route.page}${route.id && `/${encodeURIComponent(route.id)}`}${text && `?${text}`}`
 }
@@ -120,7 +126,7 @@ function App() {
     })
   }, [])
   const page = route.page === 'opened' ? 'open' : route.page
-  const current = page === 'model' ? 'models' : page
+  const current = page === 'model' ? 'models' : page === 'live' ? 'open' : page
   useEffect(() => { document.title = `${route.id || PAGES.find(([key]) => key === current)?.[1] || 'tenure'} – tenure explorer` }, [route.id, current])
   return (
     <>
@@ -140,8 +146,9 @@ function App() {
         {page === 'model' && <Explore route={route} go={go} onProblem={setProblem} />}
         {page === 'compare' && <Compare route={route} go={go} onProblem={setProblem} key="compare" />}
         {page === 'open' && <Open route={route} go={go} onProblem={setProblem} />}
+        {page === 'live' && <Live route={route} go={go} onProblem={setProblem} />}
         {page === 'config' && <Config onProblem={setProblem} />}
-        {!['', 'models', 'model', 'compare', 'open', 'config'].includes(page) && <p class="page">There is no such page: go to the <a href="#/">gallery</a>.</p>}
+        {!['', 'models', 'model', 'compare', 'open', 'live', 'config'].includes(page) && <p class="page">There is no such page: go to the <a href="#/">gallery</a>.</p>}
       </main>
       <Help open={help} onClose={() => setHelp(false)} />
     </>
@@ -149,10 +156,25 @@ function App() {
 }
 
 /** A file that holds its story, and needs no server. */
-function Report({ story }: { story: Story }) {
+function Report({ story: whole }: { story: Story }) {
+  const [story, setStory] = useState(whole)
   const [where, setWhere] = useState<Where>({ row: 0, actors: [], query: '' })
   const [theme, nextTheme] = useTheme()
   const [help, setHelp] = useHelp()
+  const row = Math.min(where.row, story.steps.length)
+  const next = whole.around && ways(story, row)
+  const take = (way: Way) => {
+    setStory(branch(story, row, way))
+    setWhere(old => ({ ...old, row: row + 1 }))
+  }
+  const actions = whole.around && (
+    <>
+      <h3>What can happen next</h3>
+      {story !== whole && <p><button type="button" class="button" onClick={() => setStory(whole)}>Back to the story of this report</button></p>}
+      {next === null && <p class="quiet">This report does not hold what follows here.</p>}
+      <Actions actions={next ?? []} onTake={take} />
+    </>
+  )
   return (
     <>
       <header>
@@ -162,7 +184,7 @@ function Report({ story }: { story: Story }) {
       </header>
       <main id="content" class="page">
         <h1>{story.title}</h1>
-        <StoryView story={story} where={where} onWhere={change => setWhere(old => ({ ...old, ...change }))} onProblem={() => undefined} offline />
+        <StoryView story={story} where={where} onWhere={change => setWhere(old => ({ ...old, ...change }))} onProblem={() => undefined} actions={actions} offline />
       </main>
       <Help open={help} onClose={() => setHelp(false)} />
     </>

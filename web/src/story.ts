@@ -1,5 +1,5 @@
 // What can be read off a story without drawing it: arrows, bars, overlaps, searches, comparisons.
-import type { Bar, Moment, Step, Story } from './types'
+import type { Bar, Moment, Step, Story, Way } from './types'
 
 export const moment = (story: Story, at: number): Moment => (at === 0 ? story.first : story.steps[at - 1].after)
 
@@ -74,6 +74,33 @@ export function overlaps(story: Story): { from: number; to: number; lanes: numbe
     else all.push({ from: row, to: row, lanes })
   }
   return all
+}
+
+/** What can happen in a moment of a story that was told with what is around it. None: nobody has looked. */
+export function ways(story: Story, row: number): Way[] | null {
+  const { around } = story
+  const print = moment(story, row).fingerprint
+  const at = around?.states.findIndex(state => state.moment.fingerprint === print) ?? -1
+  const found = around?.ways.filter(way => way.from === at) ?? []
+  return found.length > 0 ? found : null
+}
+
+/** The story up to a row, and then another way. */
+export function branch(story: Story, row: number, way: Way): Story {
+  const { index, idle, from: _, to, sends = [], ...told } = way
+  const before = moment(story, row)
+  const steps = story.steps.slice(0, row)
+  // Of several alike the newest that has not arrived yet, as the server has it.
+  const sent = steps.flatMap(step => (step.actor === way.src ? (step.sends ?? []) : [])).filter(one => one.dst === way.dst && one.msg === way.msg)
+  const arrived = new Set(steps.map(step => step.uid))
+  const uid = way.src === undefined ? undefined : (sent.findLast(one => !arrived.has(one.uid)) ?? sent.at(-1))?.uid
+  const at = String(BigInt(before.at) + (way.kind === 'elapse' ? 1n : 0n))
+  const step: Step = {
+    ...told, index, idle, ...(uid === undefined ? {} : { uid, again: arrived.has(uid) }),
+    sends: sends.map(({ dst, msg }, n) => ({ uid: `${row + 1}.${n}`, dst, msg })),
+    after: { ...story.around!.states[to].moment, at },
+  }
+  return { ...story, steps: [...steps, step], back_to: undefined }
 }
 
 /** The properties that must hold and do not. */

@@ -55,6 +55,7 @@ function Branch({ name, tree, path, marks, depth }: { name: string; tree: Tree; 
   )
 }
 
+//= SPEC EXPLORER-5
 export function StateTree({ tree, changes }: { tree: Tree; changes: Change[] }) {
   const marks: Marks = new Map(changes.map(change => [change.kind === 'removed' ? `-${change.path.join('/')}` : change.path.join('/'), change]))
   const summary = changes.length === 0 ? 'nothing has changed in this step' : `${changes.length} ${changes.length === 1 ? 'change' : 'changes'} in this step`

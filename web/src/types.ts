@@ -60,9 +60,20 @@ export interface Story {
   steps: Step[]
   back_to?: number
   notes?: string[]
+  around?: Around
 }
 
 export interface NextAction extends Told { index: number; idle: boolean }
+
+/** An action that leads from one of these states to another. */
+export interface Way extends NextAction { from: number; to: number; sends?: { dst: number; msg: string }[] }
+
+/** States around a story: src/explorer/around.rs. */
+export interface Around {
+  states: { path: string; distance: number; moment: Moment }[]
+  ways: Way[]
+  complete: boolean
+}
 
 export interface Shown {
   model: string
@@ -95,7 +106,7 @@ export interface Found {
   generated: string
   depth: number
   seconds: number
-  properties: { name: string; always: boolean; verdict: string; path: string | null }[]
+  properties: { name: string; always: boolean; verdict: string; path: string | null; back_to?: number | null }[]
 }
 
 export interface Progress { unique: string; generated: string; depth: number; waiting: string; seconds: number }

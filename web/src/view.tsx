@@ -3,9 +3,10 @@ import type { ComponentChildren } from 'preact'
 import { useLayoutEffect, useMemo, useState } from 'preact/hooks'
 import { postText, save } from './api'
 import { Diagram, Twin } from './diagram'
+import { isOfRegions, Regions } from './regions'
 import { broken, cone as coneOf, moment, overlapping, search, time } from './story'
 import { StateTree } from './tree'
-import type { Change, Judged, Story, Tree } from './types'
+import type { Change, Judged, NextAction, Story, Tree } from './types'
 
 export interface Where { row: number; actors: number[]; query: string }
 
@@ -21,7 +22,9 @@ interface Props {
   /** A file that is opened without a server cannot ask for other forms. */
   offline?: boolean
   /** The whole story for an export, with every state. */
-  whole?: () => Promise<Story>
+  whole?: (form: string) => Promise<Story>
+  /** The states around the chosen one. */
+  graph?: ComponentChildren
 }
 
 const FORMS = [
@@ -45,9 +48,24 @@ function Properties({ all }: { all: Judged[] }) {
   )
 }
 
-export function StoryView({ story, where, onWhere, state, actions, tools, onProblem, offline, whole }: Props) {
+/** What can happen next, to be chosen from. */
+export function Actions<A extends NextAction>({ actions, onTake }: { actions: A[]; onTake: (action: A) => void }) {
+  return (
+    <ul class="actions">
+      {actions.map(action => (
+        <li key={action.index}>
+          <button type="button" onClick={() => onTake(action)} title={action.full}>
+            <span class={`badge ${action.kind}`}>{action.kind}</span> {action.label}{action.idle && <em> no change</em>}
+          </button>
+        </li>
+      ))}
+    </ul>
+  )
+}
+
+export function StoryView({ story, where, onWhere, state, actions, tools, onProblem, offline, whole, graph }: Props) {
   const row = Math.min(where.row, story.steps.length)
-  const [tab, setTab] = useState<'picture' | 'text'>('picture')
+  const [tab, setTab] = useState<'picture' | 'text' | 'graph' | 'regions'>('picture')
   const [near, setNear] = useState(false)
   const actors = useMemo(() => new Set(where.actors), [where.actors.join()])
   const hits = useMemo(() => search(story, where.query), [story, where.query])
@@ -96,7 +114,7 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
   }
   const exported = async (form: string, ending: string) => {
     try {
-      const text = await postText(`export/${form}`, whole ? await whole() : story)
+      const text = await postText(`export/${form}`, whole ? await whole(form) : story)
       save(`${story.title.replace(/[^\w-]+/g, '-')}.${ending}`, text)
     } catch (error) {
       onProblem(error as Error)
@@ -133,12 +151,16 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
             <div role="group" aria-label="How to show it">
               <button type="button" aria-pressed={tab === 'picture'} onClick={() => setTab('picture')}>Diagram</button>
               <button type="button" aria-pressed={tab === 'text'} onClick={() => setTab('text')}>Text</button>
+              {isOfRegions(story) && <button type="button" aria-pressed={tab === 'regions'} onClick={() => setTab('regions')}>Regions</button>}
+              {graph && <button type="button" aria-pressed={tab === 'graph'} onClick={() => setTab('graph')}>States</button>}
             </div>
             <ul class="legend" aria-label="Signs">
               <li><i class="hold" />holds</li><li><i class="hook" />stopping</li><li><i class="watch" />watches</li><li><i class="both" />overlap</li>
             </ul>
           </div>
-          {tab === 'picture'
+          {tab === 'graph' && graph ? graph
+            : tab === 'regions' && isOfRegions(story) ? <Regions story={story} now={now} before={moment(story, Math.max(0, row - 1))} />
+            : tab === 'picture'
             ? <Diagram story={story} row={row} onRow={row => onWhere({ row })} actors={actors} hits={hitSet} cone={cone} />
             : <Twin story={story} row={row} onRow={row => onWhere({ row })} actors={actors} />}
           <div class="scrubber">

@@ -2,12 +2,14 @@
 import { render } from 'preact'
 import { expect, it } from 'vitest'
 import { parse, print } from '../src/main'
+import { table } from '../src/regions'
 import { StateTree } from '../src/tree'
 import { Twin } from '../src/diagram'
 import type { Story } from '../src/types'
 
 const EVIL = '<img src=x onerror="globalThis.hit = true">'
 
+//= SPEC EXPLORER-5 test
 it('what a message or a state says is text, never markup', () => {
   const story: Story = {
     tenure_story: 1, title: EVIL, source: 'file', clock: { unit: 'steps', common: true, about: EVIL },
@@ -36,4 +38,13 @@ it('a link holds all there is to say', () => {
   const route = parse(hash)
   expect(route).toMatchObject({ page: 'model', id: 'L-1', path: '0.3.1', fingerprint: '00ff', row: 2, actors: [0, 2], query: 'actor:n0 &' })
   expect(parse(print(route))).toEqual(route)
+  expect(parse('#/model/timed-2?path=0.1&loop=0').loop).toBe(0)
+  expect(print(parse('#/model/timed-2?path=0.1&loop=0'))).toContain('loop=0')
+  expect(parse('#/live').row).toBeNull()
+})
+
+it('what regions say of one thing is one row', () => {
+  const lane = (facts: [string, string][]) => ({ role: '', condition: 'running', facts })
+  const now = { at: '0', lanes: [lane([['peering x', 'Active'], ['life', '1']]), lane([['peering x', 'Pending'], ['peering y', 'Active']])] }
+  expect(table(now, [0, 1], /^peering /)).toEqual([['peering x', ['Active', 'Pending']], ['peering y', [undefined, 'Active']]])
 })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { align, arrows, broken, cone, overlaps, search, seconds, stretches } from '../src/story'
-import type { Moment, Portrait, Step, Story } from '../src/types'
+import { align, arrows, branch, broken, cone, overlaps, search, seconds, stretches, ways } from '../src/story'
+import type { Moment, Portrait, Step, Story, Way } from '../src/types'
 
 const node = (bar?: Portrait['bar'], epoch?: string, condition = 'running'): Portrait => ({ role: bar ?? 'watching', condition, bar, epoch })
 const at = (...lanes: Portrait[]): Moment => ({ at: '0', lanes })
@@ -90,4 +90,24 @@ it('nanoseconds are shown in seconds, and what is unknown as unknown', () => {
   expect(seconds('15000000000')).toBe('15.000 s')
   expect(seconds('-2500000')).toBe('-0.003 s')
   expect(seconds(null)).toBe('–')
+})
+
+describe('a story that was told with what is around it', () => {
+  const seen = (fingerprint: string, n = '0'): Moment => ({ ...at(node(), node()), at: n, fingerprint })
+  const way: Way = { kind: 'deliver', label: 'Read arrives', actor: 1, src: 0, dst: 1, msg: 'Read', index: 2, idle: false, from: 1, to: 2, sends: [{ dst: 0, msg: 'ReadOk' }] }
+  const told: Story = {
+    ...story([step('n0: timer', { kind: 'fire', actor: 0, sends: [{ uid: '1.0', dst: 1, msg: 'Read' }], after: seen('b', '7') }), step('more')], seen('a', '7')),
+    around: { complete: true, states: [seen('a'), seen('b'), seen('c')].map((moment, distance) => ({ path: '', distance, moment })), ways: [way] },
+  }
+  it('knows what can happen where somebody has looked', () => {
+    expect(ways(told, 0)).toBeNull()
+    expect(ways(told, 1)).toEqual([way])
+  })
+  it('goes another way, and the message arrives that was sent', () => {
+    const other = branch(told, 1, way)
+    expect(other.steps.map(one => one.label)).toEqual(['n0: timer', 'Read arrives'])
+    expect(other.steps[1]).toMatchObject({ uid: '1.0', again: false, index: 2, sends: [{ uid: '2.0', dst: 0, msg: 'ReadOk' }], after: { fingerprint: 'c', at: '7' } })
+    expect(arrows(other).map(({ from, to, fate }) => [from, to, fate])).toEqual([[1, 2, 'arrived'], [2, null, 'under way']])
+    expect(branch(told, 1, { ...way, kind: 'elapse', src: undefined }).steps[1].after.at).toBe('8')
+  })
 })
