@@ -158,6 +158,9 @@ impl Row {
     }
 }
 
+/// A row's own key and its value, as they were saved.
+pub type KeyedRow = (Vec<u8>, Vec<u8>);
+
 /// An open storage file, before its saves go to their thread.
 #[derive(Debug)]
 pub struct Store {
@@ -182,7 +185,7 @@ impl Reader {
     /// # Errors
     ///
     /// [`StorageError::Io`] if the file is closed already, [`StorageError::Corrupt`] if a row is damaged.
-    pub fn rows(&self, lease: u16) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+    pub fn rows(&self, lease: u16) -> Result<Vec<KeyedRow>, StorageError> {
         let Some(db) = self.db.upgrade() else {
             let (path, reason) = (self.path.clone(), "the node has ended".to_owned());
             return Err(StorageError::Io { path, reason });
@@ -420,8 +423,8 @@ fn commit_until_end(store: Store, shared: &Shared, progress: &watch::Sender<Prog
 }
 
 /// The rows of one lease in the order of their keys, checked.
-fn rows(db: &Database, path: &Path, lease: u16) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
-    let read = || -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+fn rows(db: &Database, path: &Path, lease: u16) -> Result<Vec<KeyedRow>, StorageError> {
+    let read = || -> Result<Vec<KeyedRow>, redb::Error> {
         let txn = db.begin_read()?;
         let table = match txn.open_table(ROWS) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),

@@ -160,8 +160,7 @@ fn flag(is_so: bool) -> f64 {
 impl Health {
     fn view(&self) -> Option<View> {
         let views = self.handle.views(INDEX)?;
-        let view = views.borrow().as_ref().map(|published| published.view.clone());
-        view
+        views.borrow().as_ref().map(|published| published.view.clone())
     }
 
     /// What a control plane knows, when somebody asks.
