@@ -244,7 +244,8 @@ impl Desk<'_> {
         }
         let mut ready = Vec::new();
         for (&region, _) in self.state.ledger.peers.iter() {
-            let mut room = self.limit(region).saturating_sub(out.get(&region).copied().unwrap_or(0));
+            let mut room =
+                self.limit(region).saturating_sub(out.get(&region).copied().unwrap_or(0));
             if !self.keeps(Safeguards::I_27_BULKHEAD) {
                 room = usize::MAX;
             }

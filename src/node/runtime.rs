@@ -44,7 +44,7 @@ use crate::gate::EPOCH_MAX;
 use crate::lease::record::{Epoch, NodeId};
 use crate::step::{Effect, Input, InputOf, step};
 use crate::trace::{Origin, Recorder};
-use crate::wire::{DATAGRAM_MAX, Headers, Seal};
+use crate::wire::{DATAGRAM_MAX, Header, Headers, Seal};
 
 /// How many inputs of one kind are handled before the loop looks at everything else.
 const BATCH: usize = 64;

@@ -73,6 +73,7 @@ impl Default for Regions {
                 sweep: Some(ms(2000)),
                 claims: 8,
                 quota: [4, 2, 500],
+                ..Policy::default()
             },
             poll: ms(200),
             deadline: ms(500),
@@ -159,6 +160,7 @@ impl Regions {
             width: 4,
             poll: self.poll,
             deadline: self.deadline,
+            safeguards: self.safeguards,
         }
     }
 

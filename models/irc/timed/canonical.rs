@@ -6,7 +6,8 @@
 //! 2. **The epochs of claims are ranked**, for each region by itself: they are compared for equality
 //!    alone, and a new one is above all. One that neither the control plane nor a server holds any more,
 //!    and that is in no claim under way, can be equal to none: it becomes the lowest.
-//! 3. **Dead answers go**: an answer to a claim that its server has given up is ignored.
+//! 3. **Dead answers go**: an answer about a claim that its server has given up, or to what it has not asked
+//!    about it, is ignored.
 //! 4. **The names of questions are ranked** in the same way.
 //! 5. **Tries beyond the cap are alike**: the wait does not grow any more.
 //! 6. **Clocks stand still** where a model says so: nothing there is about a deadline. This one is no
@@ -46,7 +47,8 @@ fn blank_all(observer: &TimedObserver, state: &mut TimedState) {
         match &mut node.state {
             Some(PartyState::Control(control)) => {
                 control.heard.clear();
-                let counts = control.tries.values_mut().chain(control.waits.values_mut());
+                let waiting = control.waits.values_mut().map(|waiting| &mut waiting.tries);
+                let counts = control.tries.values_mut().chain(waiting);
                 counts.for_each(|tries| *tries = (*tries).min(enough));
                 blank(&mut control.ledger);
             }
@@ -67,12 +69,18 @@ fn blank_all(observer: &TimedObserver, state: &mut TimedState) {
 fn drop_dead_answers(state: &mut TimedState) {
     let nodes = &state.nodes;
     state.network.retain(|flight| {
-        let (Msg::Reply(reply), Some(PartyState::Server(server))) =
-            (&flight.msg, &nodes[usize::from(flight.dst)].state)
-        else {
+        let Some(PartyState::Server(server)) = &nodes[usize::from(flight.dst)].state else {
             return true;
         };
-        server.working.get(&reply.tag.0) == Some(&reply.tag.1)
+        let is_alive = |work: &Work, epoch: ClaimEpoch, is_unsent: bool| {
+            let job = server.working.get(work);
+            job.is_some_and(|job| job.epoch == epoch && job.unsent.is_some() == is_unsent)
+        };
+        match &flight.msg {
+            Msg::Reply(reply) => is_alive(&reply.tag.0, reply.tag.1, false),
+            Msg::Extended { work, epoch, .. } => is_alive(work, *epoch, true),
+            _ => true,
+        }
     });
 }
 
@@ -90,7 +98,12 @@ fn visit_epochs(
                 control.claims.values_mut().for_each(|held| see(true, &mut held.epoch));
             }
             Some(PartyState::Server(server)) if is_its(node) => {
-                server.working.values_mut().for_each(|epoch| see(true, epoch));
+                for job in server.working.values_mut() {
+                    see(true, &mut job.epoch);
+                    if let Some((_, call)) = &mut job.unsent {
+                        see(true, &mut call.tag.1);
+                    }
+                }
             }
             _ => {}
         }
@@ -99,6 +112,9 @@ fn visit_epochs(
         let (src, dst) = (usize::from(flight.src), usize::from(flight.dst));
         match &mut flight.msg {
             Msg::Claimed(claim) if is_its(src) => see(true, &mut claim.call.tag.1),
+            Msg::Extend { epoch, .. } | Msg::Extended { epoch, .. } if is_its(src) => {
+                see(false, epoch);
+            }
             Msg::Call(call) if is_its(src) => see(false, &mut call.tag.1),
             Msg::Reply(reply) if is_its(dst) => see(false, &mut reply.tag.1),
             Msg::Report { epoch, outcome, .. } if is_its(src) => {
@@ -167,6 +183,14 @@ fn visit_questions(
             see(false, nonce);
         }
     };
+    for (node, one) in state.nodes.iter_mut().enumerate() {
+        if let Some(PartyState::Server(server)) = &mut one.state
+            && is_its(node)
+        {
+            let unsent = server.working.values_mut().filter_map(|job| job.unsent.as_mut());
+            unsent.for_each(|(_, call)| in_errand(&mut call.errand, see));
+        }
+    }
     for flight in &mut state.network {
         let (src, dst) = (usize::from(flight.src), usize::from(flight.dst));
         match &mut flight.msg {

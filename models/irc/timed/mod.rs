@@ -40,6 +40,10 @@ pub type TimedWorld = World<Party, TimedObserver>;
 /// One state of it.
 pub type TimedState = WorldState<PartyState, Storage, Timer, Msg, Ghost>;
 
+/// The rule that these models leave out: a budget and the last twenty calls are more to remember than an
+/// exploration can hold. `tests/irc/pace.rs` shows the rule, in simulated time.
+const WITHOUT: Safeguards = Safeguards::I_25_BUDGET_AND_BREAKER;
+
 /// The node of a region that is not in the world: what is sent to it goes nowhere.
 const NOWHERE: u16 = 90;
 
@@ -199,7 +203,7 @@ impl Scope {
             life: region.into(),
             founders: true,
             policy: self.numbers.policy(self.sweeps.contains(&region)),
-            safeguards: self.safeguards,
+            safeguards: self.safeguards.difference(WITHOUT),
         }
     }
 
@@ -217,6 +221,7 @@ impl Scope {
             width: post.width,
             poll: ticks(self.numbers.poll),
             deadline: ticks(self.numbers.call),
+            safeguards: self.safeguards.difference(WITHOUT),
         }
     }
 
@@ -282,7 +287,12 @@ impl TimedObserver {
         world.crash(after, node);
         after.network.retain(|flight| {
             let is_its = usize::from(flight.src) == node;
-            !(is_its && matches!(&flight.msg, Msg::Call(call) if call.tag == tag))
+            let is_about_it = match &flight.msg {
+                Msg::Call(call) => call.tag == tag,
+                Msg::Extend { work, epoch } => (*work, *epoch) == tag,
+                _ => false,
+            };
+            !(is_its && is_about_it)
         });
         world.run(after, node, Input::Start(None));
     }

@@ -86,20 +86,22 @@ impl Numbers {
     }
 
     /// From the moment in which work may be handed out to the one in which its answer is reported: a
-    /// poll comes, and then five messages: the poll, the claim, the call, the answer, the report.
+    /// poll comes, and then seven messages: the poll, the claim, its extension and the word that it is
+    /// extended, the call, the answer, the report.
     pub fn carry(&self) -> u16 {
-        self.poll + 5 * self.delay
+        self.poll + 7 * self.delay
     }
 
-    /// Until work that is being tried in vain may be handed out again: its call ends, that is
-    /// reported, and it has waited.
+    /// Until work that is being tried in vain may be handed out again: its claim is extended, its call
+    /// ends, that is reported, and it has waited.
     pub fn retry(&self) -> u16 {
-        self.call + self.delay + self.wait()
+        2 * self.delay + self.call + self.delay + self.wait()
     }
 
-    /// The same if its server may have died: its claim ends, or as above.
+    /// The same if its server may have died: its claim ends, which was extended at most two messages
+    /// after it was handed out; or as above.
     pub fn again(&self) -> u16 {
-        self.retry().max(self.lease_end())
+        self.retry().max(2 * self.delay + self.lease_end())
     }
 
     /// After the links are back, until a record has been delivered that was tried in vain: E2 for what
