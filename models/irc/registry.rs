@@ -440,7 +440,7 @@ pub fn claim_rows() -> Vec<Row<ClaimWorld>> {
             "irc-claims",
             "2 servers share the log with 1 request, 3 claims",
             false,
-            [48_739, 244_044, 20],
+            [237_976, 1_199_022, 26],
             || {
                 let claims = claims(2, vec![create(0, 1, 1)], 3);
                 claim_world(&claims, vec![pending_at_requester(), late_report()])
@@ -450,7 +450,7 @@ pub fn claim_rows() -> Vec<Row<ClaimWorld>> {
             "irc-claims-records",
             "1 server, a request and its deletion, 3 claims",
             false,
-            [37_413, 170_026, 21],
+            [160_525, 751_164, 27],
             || {
                 let claims = claims(1, vec![create(0, 1, 1), delete_by_r()], 3);
                 let witnesses = vec![pending_at_requester(), deleted_at_requester(), late_report()];
@@ -461,7 +461,7 @@ pub fn claim_rows() -> Vec<Row<ClaimWorld>> {
             "irc-claims-two",
             "2 servers, a request and its deletion, 2 claims",
             true,
-            [22_802, 86_393, 19],
+            [17_240, 68_701, 19],
             || {
                 let claims = claims(2, vec![create(0, 1, 1), delete_by_r()], 2);
                 let witnesses = vec![pending_at_requester(), deleted_at_requester(), late_report()];
@@ -472,7 +472,7 @@ pub fn claim_rows() -> Vec<Row<ClaimWorld>> {
             "irc-claims-crash",
             "1 server, 1 crash of it or of the control plane, 2 claims each",
             false,
-            [184_141, 1_016_356, 28],
+            [1_170_790, 6_760_718, 36],
             || {
                 let claims = claims(1, vec![create(0, 1, 1)], 2);
                 let claims = Claims { crashes: (vec![0, 2], 1), ..claims };

@@ -194,7 +194,7 @@ impl Cluster {
 }
 
 /// What a node with this only lease writes at the beginning of a life.
-fn header(cluster: &str, birth: Birth, actor: &Member) -> Header<Member> {
+pub fn header(cluster: &str, birth: Birth, actor: &Member) -> Header<Member> {
     let Birth { node, nodes, incarnation, clock, now } = birth;
     Header {
         tenure_trace: FORMAT,

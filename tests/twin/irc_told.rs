@@ -371,7 +371,7 @@ fn body_of_answer(said: &Body) -> Value {
         seal == "Own".into()
     };
     // Under no seal that is whole it does not matter which.
-    body(candidates.into_iter().find(is_of).unwrap_or(first(0)), said)
+    body(candidates.into_iter().find(is_of).unwrap_or_else(|| first(0)), said)
 }
 
 fn message(msg: &Msg, digests: &Digests) -> Value {

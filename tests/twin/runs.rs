@@ -21,9 +21,11 @@ use tenure::lease::store::LeaseStore;
 use tenure::lease::timing::Timing;
 use tenure::lease::{HostView, Member, MemberState, Role, View};
 use tenure::node::{Bind, Handle, Node, launch, record_into};
-use tenure::sim::{Duties, Plan, Setup, Simulation, Workload};
-use tenure::trace::check::{Options, Source, Verdict, check_and_watch};
+use tenure::sim::lease::header;
+use tenure::sim::{Birth, Duties, Plan, Setup, Simulation, Workload};
+use tenure::trace::check::{Options, Shown, Source, Verdict, check_and_watch};
 use tenure::trace::format::{Heard, StepOf};
+use tenure::trace::write::Writer;
 
 use super::lease;
 use super::value::Value;
@@ -133,14 +135,16 @@ pub(crate) fn simulated(shape: Shape, seed: u64, length: usize) -> Option<Run> {
     let folder = tempfile::tempdir().expect("a folder");
     let paths: Vec<PathBuf> =
         (0..NODES).map(|node| folder.path().join(format!("n{node}.ndjson"))).collect();
-    let open = |node: u16| {
-        let path = &paths[usize::from(node)];
-        std::fs::OpenOptions::new().append(true).create(true).open(path).expect("a trace")
+    let actors = shape.actors();
+    let open = |birth: Birth| {
+        let node = usize::from(birth.node);
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&paths[node]);
+        Writer::new(file.expect("a trace"), &header("simulated", birth, &actors[node]))
     };
     let duration = Duration::from_secs(30);
     let setup = Setup {
         cluster: "simulated".to_owned(),
-        actors: shape.actors(),
+        actors: actors.clone(),
         duties: Duties::ALL,
         local: shape.timing.hook / 2,
     };
@@ -235,7 +239,8 @@ fn recorded(name: &str, sources: &[Source], length: usize) -> Option<Run> {
     let report = check_and_watch::<Member>(
         sources,
         Options::default(),
-        Some(&mut |global, node, _, step| {
+        Some(&mut |global, node, _, shown| {
+            let Shown::Step(step) = shown else { return };
             let index = usize::from(node);
             let after = match &global.state().nodes[index].state {
                 Some(MemberState::Host(host)) => lease::elector(&host.elector),
@@ -338,8 +343,7 @@ pub(crate) fn mutated(run: usize, events: &[Value], kind: usize) -> (String, Str
         }
         1 => {
             // Two that follow each other at one node.
-            let at =
-                find("two steps", &|at| changes(at) && next(at).is_some_and(|next| changes(next)));
+            let at = find("two steps", &|at| changes(at) && next(at).is_some_and(changes));
             let other = next(at - 1).expect("just found") + 1;
             (
                 format!("[{name} EXCEPT ![{at}] = {name}[{other}], ![{other}] = {name}[{at}]]"),
