@@ -278,14 +278,14 @@ pub fn rows() -> Vec<Row<TimedWorld>> {
             "irc-timed-backlog",
             "timed: 2 requests sent in vain, an outage of any length, a server with 2 places",
             false,
-            [261_847, 956_618, 94],
+            [673_634, 2_674_978, 80],
             || backlog().world(vec![backlog_drains(), log_empty()]),
         ),
         row(
             "irc-timed-spread",
             "timed: 2 claims handed out in one instant to a server that dies for good",
             true,
-            [12_276, 44_532, 24],
+            [322, 573, 24],
             || dead_server().world(vec![claims_end_apart(), second_arrived()]),
         ),
     ]
