@@ -7,7 +7,7 @@
 //! | `/metrics` | always: the text format of Prometheus | |
 //!
 //! A control plane that is frozen is ready: it answers its customers. The names of the metrics are at
-//! [`describe`]. Ages are in the region's own clock, whose unit is a tick: alarms belong on these, not
+//! `describe`. Ages are in the region's own clock, whose unit is a tick: alarms belong on these, not
 //! on numbers of records.
 
 use std::sync::Arc;
