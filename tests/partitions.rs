@@ -54,7 +54,7 @@ use tenure::lease::timing::Timing;
 
 const SCHEDULES: u64 = 50;
 /// Within how many schedules hosts are caught that wait too short.
-const HASTY: u64 = 5;
+const HASTY: u64 = 40;
 /// How many clusters run at a time.
 const SIDE_BY_SIDE: usize = 4;
 const FAULTS: usize = 8;
