@@ -99,17 +99,10 @@ pub(super) async fn end_session(session: Pid) {
 ///
 /// If the system refuses to show or to kill them.
 pub(super) fn kill_session(session: Pid) -> Result<bool, String> {
-    let (me, mine) = (rustix::process::getpid().as_raw_pid(), rustix::process::getpgrp());
     let running = look()?;
-    let is_of_it =
-        |(id, process): &(&i32, &Process)| process.session == session.as_raw_pid() && **id != me;
-    let mut targets = BTreeSet::new();
+    let me = rustix::process::getpid().as_raw_pid();
+    let targets = targets(&running, session.as_raw_pid(), me);
     let mut failed = None;
-    for (&id, process) in running.iter().filter(is_of_it) {
-        // A whole group at once: none of it can have a child meanwhile that is not killed.
-        let is_mine = process.group == mine.as_raw_pid();
-        targets.insert(if is_mine { (false, id) } else { (true, process.group) });
-    }
     for &(is_group, id) in &targets {
         let Some(pid) = Pid::from_raw(id) else { continue };
         let kill = if is_group { kill_process_group } else { kill_process };
@@ -119,6 +112,20 @@ pub(super) fn kill_session(session: Pid) -> Result<bool, String> {
         }
     }
     failed.map_or(Ok(targets.is_empty()), Err)
+}
+
+/// What is to be killed so that nothing of a session is left but this process: whole groups (true) and processes (false).
+//= SPEC GUARD-28
+fn targets(running: &BTreeMap<i32, Process>, session: i32, me: i32) -> BTreeSet<(bool, i32)> {
+    let mine = running.get(&me).map(|process| process.group);
+    let others = running.iter().filter(|&(&id, process)| process.session == session && id != me);
+    let target = |(&id, process): (&i32, &Process)| {
+        // A whole group at once: none of it can have a child meanwhile that is not killed. Not this process's own, and
+        // not 0: that group has its number outside of this container, and is known by its processes alone.
+        let is_whole = Some(process.group) != mine && process.group > 0;
+        if is_whole { (true, process.group) } else { (false, id) }
+    };
+    others.map(target).collect()
 }
 
 /// A process, so that another one that has got its number is told from it: its id, and when it was started.
@@ -379,6 +386,20 @@ mod tests {
             // A year ago it was another one.
             kill(&file(directory.path(), id, 365 * 86_400), None).unwrap();
         }
+    }
+
+    //= SPEC GUARD-28 test
+    #[test]
+    fn a_group_is_killed_whole_unless_it_is_the_own_or_has_no_number() {
+        let started = Duration::from_secs(1);
+        let process = |group, session| Process { parent: 1, group, session, started };
+        let mut running: BTreeMap<_, _> =
+            [(10, process(10, 5)), (11, process(10, 5)), (12, process(12, 6))].into();
+        running.extend([(20, process(20, 5)), (21, process(20, 5)), (30, process(0, 5))]);
+        assert_eq!(targets(&running, 5, 20), [(true, 10), (false, 21), (false, 30)].into());
+        // This process may be of such a group itself, as the first one that a container is entered with.
+        running.insert(20, process(0, 0));
+        assert_eq!(targets(&running, 5, 20), [(true, 10), (true, 20), (false, 30)].into());
     }
 
     //= SPEC GUARD-28 test

@@ -115,11 +115,18 @@ mod tests {
         let now = crate::clock::BootInstant::now().as_nanos();
         let started = running[&me].started.as_nanos();
         assert!(started > 0 && started < u128::from(now), "{started}");
-        let parent = rustix::process::getppid().unwrap().as_raw_pid();
-        assert_eq!(running[&me].parent, parent);
-        let group = rustix::process::getpgrp().as_raw_pid();
-        let session = rustix::process::getsid(None).unwrap().as_raw_pid();
-        assert_eq!((running[&me].group, running[&me].session), (group, session));
+        // Those of this process may have no number here: 0, if it was started from outside of a container.
+        let mut leader =
+            std::process::Command::new("setsid").args(["sleep", "60"]).spawn().unwrap();
+        let id = i32::try_from(leader.id()).unwrap();
+        let seen = (0..1000).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            super::running().unwrap().get(&id).copied().filter(|process| process.session == id)
+        });
+        leader.kill().unwrap();
+        leader.wait().unwrap();
+        let seen = seen.unwrap();
+        assert_eq!((seen.parent, seen.group, seen.session), (me, id, id));
     }
 
     #[test]
