@@ -24,7 +24,7 @@ use super::relay::Relays;
 /// Hosts first, then the store, then the client that writes.
 pub const NAMES: [&str; 5] = ["a", "b", "c", "s", "w"];
 pub const HOSTS: usize = 3;
-const STORE: usize = 3;
+pub const STORE: usize = 3;
 const CLIENT: usize = 4;
 /// Every node has a loopback to itself, so all have the same ports.
 const PORT: u16 = 7001;
@@ -48,11 +48,11 @@ impl<'n> Nodes<'n> {
         network: &'n Network,
         family: Family,
         relays: &Relays,
-        timing: impl Fn(usize) -> Timing,
+        timing: &Timing,
         folder: &Path,
     ) -> Self {
         for (node, name) in NAMES.iter().enumerate() {
-            let text = file_of(node, family, relays, &timing(node));
+            let text = file_of(node, family, relays, timing);
             fs::write(folder.join(format!("{name}.toml")), text).expect("a file");
         }
         let folder = folder.to_owned();
@@ -95,6 +95,11 @@ impl<'n> Nodes<'n> {
             child.kill().expect("a child can be killed");
             child.wait().expect("a child can be waited for");
         }
+    }
+
+    /// Removes what a node that does not run has stored.
+    pub fn empty(&self, node: usize) -> io::Result<()> {
+        fs::remove_file(self.path(node, "redb"))
     }
 
     /// Ends them in order, and gives their traces.

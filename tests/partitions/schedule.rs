@@ -35,6 +35,8 @@ pub enum Kind {
     Rough { target: Target, loss: u16, double: u16, late_ms: u16 },
     /// The target's process is killed, and starts again at the end.
     Killed(Target),
+    /// The same, and what it had stored is gone. No schedule has this: no rule is made for it.
+    Emptied(Target),
 }
 
 /// One fault, from some moment for some time.
@@ -48,6 +50,8 @@ pub struct Fault {
 /// All that happens to one cluster.
 #[derive(Clone, Debug)]
 pub struct Schedule {
+    /// What it and its weather are drawn from.
+    pub seed: u64,
     pub family: Family,
     pub faults: Vec<Fault>,
 }
@@ -64,7 +68,7 @@ impl Schedule {
             Fault { at, lasts, kind: kind(&mut rng, nodes, lease) }
         });
         let faults = faults.collect();
-        Self { family, faults }
+        Self { seed, family, faults }
     }
 }
 
