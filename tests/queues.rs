@@ -40,7 +40,7 @@ const MORE: usize = 5;
 const IN_FLIGHT: usize = 48;
 
 const NUMBERS: &str = "[region.timing]\npoll = \"10ms\"\n[region.quota]\npeerings = 5000\nrequests = 5000\n\
-    requests_per_account = 100000\nin_flight = 128\nwidth = 64\n";
+    requests_per_account = 100000\nin_flight = 128\nwidth = 200\n";
 
 /// What one system has shown.
 struct Row {

@@ -169,12 +169,16 @@ ApplyFacts(c, r, from, id, version, body) ==
             IF body.of = "Requester" THEN id[1] = from /\ body.facts.to = r
             ELSE id[1] = r /\ (known => PeerOf(p, id) = from)
         isFresh == IF p.seen = None THEN TRUE ELSE Before(p.seen, version)
-        put == PutPeering(c, r, id, Learn(c.l, id, [p EXCEPT !.seen = version], body))
+        learnt == Learn(c.l, id, [p EXCEPT !.seen = version], body)
+        (* What contradicts itself can still be ended. *)
+        ends == IF body.of = "Requester" THEN body.facts.deleted ELSE IsDeadByA(body.facts)
+        put == IF ends /\ ~IsDead(learnt) THEN PutPeering(HalfOff(c, id), r, id, Flagged(learnt))
+               ELSE PutPeering(c, r, id, learnt)
     IN  IF ~hasAuthority /\ Keeps("I-30") THEN Answer(c, Says("Refused"))
         ELSE IF ~known
         THEN IF body.of = "Requester" THEN OnNew(c, r, from, id, version, body.facts)
              ELSE Answer(c, Says(IF HasClosed(c.l, id) THEN "Gone" ELSE "Unsynced"))
-        ELSE IF p.stuck \/ (~isFresh /\ Keeps("I-17")) THEN Answer(c, Told("Old", OwnBundle(p)))
+        ELSE IF (p.stuck /\ ~ends) \/ (~isFresh /\ Keeps("I-17")) THEN Answer(c, Told("Old", OwnBundle(p)))
         ELSE Answer(put, Told("Ok", OwnBundle(put.l.peerings[id])))
 
 CloseBelow(c, from, id, below) ==
@@ -196,7 +200,8 @@ OnPrepare(c, call) ==
     IN  IF isOld \/ (isOther /\ Keeps("I-9")) THEN Answer(c, [type |-> "Stale", floor |-> peer.floor])
         ELSE IF isFrozen /\ ~Keeps("I-11") THEN Answer(c, Says("Frozen"))
         ELSE Answer(asked, [type |-> "Promise", nonce |-> call.errand.nonce, to |-> call.inc,
-                            closed |-> [n \in DOMAIN c.l.born |-> ClosedBelow(c.l, call.from, n)]])
+                            closed |-> [n \in {m \in DOMAIN c.l.born : ClosedBelow(c.l, call.from, m) > 0} |->
+                                          ClosedBelow(c.l, call.from, n)]])
 
 (* What the asker does not know. *)
 Compare(l, r, call) ==
@@ -249,14 +254,13 @@ FinishRecord(c, r, record, body) ==
         isGone == body = None
         learnt == IF isGone
                   THEN [(IF IsDead(p) THEN p ELSE Flagged(p)) EXCEPT !.confirmed = TRUE]
-                  ELSE IF body.of # p.side THEN Learn(c.l, id, p, body) ELSE p
+                  ELSE IF body.of # p.side /\ ~p.stuck THEN Learn(c.l, id, p, body) ELSE p
         off == IF isGone /\ ~IsDead(p) THEN HalfOff(done, id) ELSE done
         toldDeath == \/ what.verb = "Delete"
                      \/ what.verb = "Decide" /\ IsDeadByA(learnt.decided) /\ ~learnt.decided.deleted
         told == [learnt EXCEPT !.confirmed = @ \/ (toldDeath /\ IsDead(learnt))]
         put == PutPeering(off, r, id, told)
     IN  IF id \notin DOMAIN c.l.peerings THEN done
-        ELSE IF p.stuck THEN done
         ELSE IF RecordsOf(put.l, id) = {} THEN TellDeath(put, r, id) ELSE put
 
 OnAcknowledged(c, r, record, reply) ==
@@ -354,7 +358,7 @@ ThawOne(c, r, id) ==
         decided == IF ~decides THEN flagged
                    ELSE Decide(flagged, IF flagged.requested.deleted THEN "Cancelled" ELSE "Rejected")
         put == PutPeering(IF ends THEN HalfOff(c, id) ELSE c, r, id, decided)
-    IN  IF (IsDead(decided) /\ decided.confirmed) \/ decided.stuck THEN put
+    IN  IF (IsDead(decided) /\ decided.confirmed) \/ (decided.stuck /\ VerbOf(decided) # "Delete") THEN put
         ELSE Log(put, r, id, VerbOf(decided))
 
 RECURSIVE ThawEach(_, _, _)
@@ -426,7 +430,7 @@ Forget(c) ==
             /\ p.deadSince # None
             /\ IsOpen(l, PeerOf(p, id))
             /\ p.deadSince <= l.clock - Remember
-            /\ id \notin l.on /\ ~p.stuck
+            /\ id \notin l.on
             /\ ~Keeps("I-4") \/ (p.confirmed /\ RecordsOf(l, id) = {})
         over == {id \in DOMAIN l.peerings : IF l.peerings[id].deadSince = None THEN FALSE ELSE IsOver(id)}
         stray == {record \in DOMAIN l.records : l.records[record].id \in over}

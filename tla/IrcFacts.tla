@@ -90,11 +90,13 @@ OwnBundle(p) ==
     IF p.side = "Requester" THEN [of |-> "Requester", facts |-> p.requested]
     ELSE [of |-> "Accepter", facts |-> p.decided]
 
-(* What both know of facts that one side writes. The newer of two seals is that under the joined facts. *)
+(* What both know of facts that one side writes, and its seal with them. If each holds something that the other
+   does not, the writer was restored and has gone another way: what is here stays as it is (I-43). *)
+Mixed(mine, joined) == IF Keeps("I-43") THEN mine ELSE [joined EXCEPT !.seal = "Stale"]
 JoinRequested(mine, theirs) ==
     LET joined == IF Keeps("I-2") THEN [mine EXCEPT !.deleted = @ \/ theirs.deleted] ELSE theirs
     IN  IF joined.deleted = theirs.deleted THEN theirs
-        ELSE IF joined.deleted = mine.deleted THEN mine ELSE [joined EXCEPT !.seal = "Stale"]
+        ELSE IF joined.deleted = mine.deleted THEN mine ELSE Mixed(mine, joined)
 
 IsConflict(mine, theirs) == None \notin {mine.decision, theirs.decision} /\ mine.decision # theirs.decision
 Known(mine, theirs) == IF mine = None THEN theirs ELSE mine
@@ -104,5 +106,5 @@ JoinDecided(mine, theirs) ==
                    deleted |-> mine.deleted \/ theirs.deleted, seal |-> "Stale"]
         Under(seal) == [joined EXCEPT !.seal = seal]
     IN  IF ~Keeps("I-2") \/ Under(theirs.seal) = theirs THEN theirs
-        ELSE IF Under(mine.seal) = mine THEN mine ELSE joined
+        ELSE IF Under(mine.seal) = mine THEN mine ELSE Mixed(mine, joined)
 =============================================================================

@@ -42,6 +42,8 @@ pub type IrcState = WorldState<ControlState, Storage, Timer, Msg, Ghost>;
 
 /// The nodes of customers: nobody is there, so what they are told goes nowhere.
 const OUTSIDE: usize = 100;
+/// How long a request may be undecided, where nothing is about that.
+pub const PENDING: u64 = 100;
 
 /// Something that a customer or an operator does once.
 #[derive(Clone, Debug)]
@@ -117,7 +119,7 @@ impl Scope {
             restores: vec![0, 0],
             early_backup: false,
             crashes: 0,
-            pending: 100,
+            pending: PENDING,
             remember: 100,
             clock: 0,
             pending_max: 50,
@@ -467,7 +469,7 @@ impl Observer<Carried> for IrcObserver {
                 // backup names the number that the first has named, with another tag.
                 let life = 100 * u64::from(state.ghost.restored[node]) + node as u64;
                 let n = backup.head.incarnation.n + 1;
-                let mut restored = backup.restored(Incarnation { n, life }, lost.on);
+                let mut restored = backup.restored(Incarnation { n, life }, lost.on, None);
                 if !self.scope.safeguards.contains(Safeguards::I_6_FREEZE_AFTER_RESTORE) {
                     for region in 0..self.scope.regions {
                         if let Some(mut peer) = restored.peers.get(&Region(region)).cloned() {

@@ -48,6 +48,13 @@ pub fn one_decision() -> Property<IrcWorld> {
     })
 }
 
+/// S1: nothing contradicts itself: not even what comes back to a region that was restored.
+pub fn nothing_is_stuck() -> Property<IrcWorld> {
+    Property::always("nothing_is_stuck", |_, state: &IrcState| {
+        ledgers(state).all(|one| one.peerings.iter().all(|(_, peering)| !peering.stuck))
+    })
+}
+
 /// S2: nobody holds a decision that A's owner has not taken. For models in which nobody accepts.
 pub fn nobody_accepted() -> Property<IrcWorld> {
     Property::always("nobody_accepted", |_, state: &IrcState| {

@@ -551,9 +551,11 @@ fn report(answer: &Value) -> String {
             text += &format!("  {}  {}: look at it\n", paint.warn("not recovered"), word(id));
         }
         let window = &peer["window_ticks"];
+        // Equal: of the time of the loss nothing is known.
+        let until = if window[0] == window[1] { "the loss".into() } else { window[1].to_string() };
         text += &format!(
-            "  what never left this region between tick {} and {} may be missing without a trace\n",
-            window[0], window[1]
+            "  what never left this region between tick {} and {until} may be missing without a trace\n",
+            window[0]
         );
     }
     text

@@ -66,7 +66,7 @@ pub struct Carrier {
 
 impl Default for Carrier {
     fn default() -> Self {
-        Self { poll: Duration::from_millis(50), call: Duration::from_secs(5), width: 16 }
+        Self { poll: Duration::from_millis(50), call: Duration::from_secs(5), width: 64 }
     }
 }
 
@@ -324,6 +324,13 @@ impl Reader {
         let claims = number("in_flight", quota.in_flight, default.claims);
         let width = quota.width.map(usize::from);
         let width = number("width", width, Carrier::default().width.into());
+        //= SPEC REGION-17
+        if width <= claims {
+            wrong.push(format!(
+                "width is {width}, and in_flight {claims}: one region that does not answer would take \
+                 every place of a server; let width be above in_flight"
+            ));
+        }
         for reason in wrong {
             self.errors.push(ConfigError::RegionNumber { place: place.clone(), reason });
         }

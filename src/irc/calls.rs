@@ -176,7 +176,8 @@ impl Desk<'_> {
             effect = Ok(Effect::RaiseFlag);
         }
         let effect = effect?;
-        if peering.stuck && effect != Effect::Nothing {
+        // An end is always taken (IRC-42).
+        if peering.stuck && !matches!(effect, Effect::Nothing | Effect::RaiseFlag) {
             return Err(CallError::Stuck);
         }
         match effect {

@@ -117,7 +117,7 @@ impl ControlPlane {
         for &region in &self.others {
             if !ledger.peers.contains(&region) {
                 ledger.peers.insert(region, self.new_peer());
-                ledger.freeze(region, ledger.head.clock);
+                ledger.freeze(region);
             }
         }
         let mut state = ControlState::new(ledger);
@@ -136,7 +136,7 @@ impl ControlPlane {
         for &region in &self.others {
             ledger.peers.insert(region, self.new_peer());
             if !self.founders {
-                ledger.freeze(region, 0);
+                ledger.freeze(region);
             }
         }
         ledger
@@ -272,6 +272,11 @@ impl Desk<'_> {
         let ids: Vec<OpId> = self.state.ledger.peerings.iter().map(|(&id, _)| id).collect();
         for id in ids {
             self.align_half(id);
+        }
+        // Whoever held these before the crash holds them no more.
+        let records: Vec<_> = self.state.ledger.records.iter().map(|(&id, _)| id).collect();
+        for record in records {
+            self.is_superseded(super::msg::Work::Record(record));
         }
         if let Some(every) = self.cp.policy.sweep {
             for &region in &self.cp.others {
@@ -444,10 +449,9 @@ impl Desk<'_> {
             }
         }
         over.retain(|&id| {
-            let is_stuck = self.state.ledger.peerings.get(&id).is_none_or(|one| one.stuck);
             let is_told =
                 !self.has_records(id) || !self.keeps(Safeguards::I_4_FORGET_AFTER_CONFIRMATION);
-            !self.state.ledger.on.contains(&id) && !is_stuck && is_told
+            !self.state.ledger.on.contains(&id) && is_told
         });
         over.sort_unstable();
         for id in over {
@@ -494,7 +498,7 @@ impl Desk<'_> {
                 if let Some(mut peer) = self.state.ledger.peers.get(&region).cloned() {
                     peer.disposed = false;
                     self.state.ledger.peers.insert(region, peer);
-                    self.state.ledger.freeze(region, self.state.ledger.head.clock);
+                    self.state.ledger.freeze(region);
                 }
             }
             Command::Redrive(id) => {

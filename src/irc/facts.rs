@@ -263,6 +263,16 @@ pub enum Bundle {
     Accepter(Sealed<Decided>),
 }
 
+impl Bundle {
+    /// Whether the side that wrote these facts knows by them alone that the operation is dead.
+    pub fn is_death(&self) -> bool {
+        match self {
+            Self::Requester(requested) => requested.facts.deleted,
+            Self::Accepter(decided) => decided.facts.is_dead(),
+        }
+    }
+}
+
 /// The postcard form of a value.
 pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("memory is the only limit")

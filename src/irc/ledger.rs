@@ -120,9 +120,13 @@ pub struct Lost {
     /// Own facts that came back under a seal that is not ours, or contradict what is known: nothing
     /// was taken over, and an operator has to look.
     pub refused: BTreeSet<OpId>,
-    /// The own clock of the backup, and the highest time that a recovered fact shows: operations of
-    /// that window that never left this region may be missing without a trace.
+    /// The own clock of the backup, and the latest time of what was lost that is known: the clock of
+    /// the storage that was replaced, or the highest time that a recovered fact shows. Operations of
+    /// that window that never left this region may be missing without a trace. If the two are equal,
+    /// nobody knows how long it is.
     pub window: (u64, u64),
+    /// When this region was frozen last, on the own clock.
+    pub since: u64,
 }
 
 /// Which own facts of one operation came back.
@@ -220,33 +224,67 @@ impl Ledger {
     /// The caller names the life. Its number must be above every one that it knows of; if a peer
     /// knows of a higher one, the region learns that by its first question and rises above it.
     //= SPEC IRC-14
+    ///
+    /// `until` is the clock of what was lost, where that can still be read.
     #[must_use]
-    pub fn restored(mut self, life: Incarnation, found: PersistentMap<OpId, ()>) -> Self {
+    pub fn restored(
+        mut self,
+        life: Incarnation,
+        found: PersistentMap<OpId, ()>,
+        until: Option<u64>,
+    ) -> Self {
         self.head.incarnation = life;
         self.head.born.insert(life.n, 0);
         self.head.next_record = 0;
         self.head.held = false;
         self.on = found;
+        let clock = self.head.clock;
+        let window = (clock, until.unwrap_or(clock).max(clock));
+        for region in self.regions() {
+            if let Some(mut peer) = self.peers.get(&region).cloned() {
+                peer.lost = Lost { window, ..Lost::default() };
+                self.peers.insert(region, peer);
+            }
+        }
         self.freeze_all();
         self.note(None, [None; 2], Cause::Restored);
         self
     }
 
-    /// Towards every peer: nothing is known, nothing is promised to us.
+    fn regions(&self) -> Vec<Region> {
+        self.peers.iter().map(|(&region, _)| region).collect()
+    }
+
+    /// Towards every peer: nothing is known, nothing is promised to us. Nothing is asked of one that was
+    /// declared gone.
+    //= SPEC IRC-44
     pub(super) fn freeze_all(&mut self) {
-        let clock = self.head.clock;
-        let regions: Vec<Region> = self.peers.iter().map(|(&region, _)| region).collect();
-        for region in regions {
-            self.freeze(region, clock);
+        for region in self.regions() {
+            if self.peers.get(&region).is_some_and(|peer| !peer.disposed) {
+                self.freeze(region);
+            }
         }
     }
 
-    pub(super) fn freeze(&mut self, region: Region, clock: u64) {
+    /// Whether this region is frozen towards no other. One that was declared gone, or has declared this
+    /// one gone, is waited for no more.
+    pub fn is_open(&self) -> bool {
+        self.peers
+            .iter()
+            .all(|(_, peer)| peer.disposed || matches!(peer.link, Link::Open | Link::Expelled))
+    }
+
+    /// What an earlier freeze has brought to light stays: only another restore begins anew.
+    pub(super) fn freeze(&mut self, region: Region) {
         let nonce = self.head.next_nonce;
         self.head.next_nonce += 1;
         let Some(mut peer) = self.peers.get(&region).cloned() else { return };
         peer.link = Link::Preparing { nonce };
-        peer.lost = Lost { window: (clock, clock), ..Lost::default() };
+        let clock = self.head.clock;
+        peer.lost.since = clock;
+        if peer.lost.window == (0, 0) {
+            peer.lost.window = (clock, clock);
+        }
         self.peers.insert(region, peer);
     }
 }
@@ -269,6 +307,17 @@ pub struct Waiting {
     pub told: bool,
 }
 
+/// A comparison with a peer that is under way: one part in each interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sweep {
+    /// Names it.
+    pub nonce: u64,
+    /// How far it is.
+    pub after: Option<OpId>,
+    /// The next part may be asked for.
+    pub due: bool,
+}
+
 /// A control plane's state: the ledger, and what a crash may take.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ControlState {
@@ -286,8 +335,10 @@ pub struct ControlState {
     pub(super) cursor: Option<RecordId>,
     /// How often work that does not wait was tried in vain.
     pub tries: BTreeMap<Work, u8>,
-    /// The sweep that is under way with each peer: its name, and how far it is.
-    pub sweeps: BTreeMap<Region, (u64, Option<OpId>)>,
+    /// The sweep that is under way with each peer.
+    pub sweeps: BTreeMap<Region, Sweep>,
+    /// The remote that was handed out last; kept only where there are several.
+    pub served: Option<Region>,
     /// The pace of each remote of which anything is to be remembered.
     pub paces: BTreeMap<Region, Pace>,
     /// When each region was last heard, on the own clock.
@@ -312,6 +363,7 @@ impl ControlState {
             cursor: None,
             tries: BTreeMap::new(),
             sweeps: BTreeMap::new(),
+            served: None,
             paces: BTreeMap::new(),
             heard: BTreeMap::new(),
             counts: Counts::default(),
@@ -320,6 +372,16 @@ impl ControlState {
         };
         state.reindex();
         state
+    }
+
+    /// The records of an operation that are in the log, the oldest first.
+    pub fn records_of(&self, id: OpId) -> impl Iterator<Item = RecordId> {
+        self.index.records(id)
+    }
+
+    /// Whether the next part of a sweep may be asked for.
+    pub fn is_sweep_due(&self, region: Region) -> bool {
+        self.sweeps.get(&region).is_some_and(|sweep| sweep.due)
     }
 }
 

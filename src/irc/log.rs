@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::control::Desk;
 use super::facts::{OpId, Region};
-use super::ledger::{Held, Link, Peer, Record};
+use super::ledger::{Held, Link, Peer, Record, Sweep};
 use super::msg::{
     Body, Call, Claim, ClaimEpoch, Errand, Kind, Msg, Outcome, RecordId, RecordVerb, Reply, Status,
     Work,
@@ -96,7 +96,7 @@ impl Desk<'_> {
     /// Drops a record that nobody holds any more if a deletion was written meanwhile: that one says all
     /// that this one says, and must not wait behind it.
     //= SPEC IRC-38
-    fn is_superseded(&mut self, work: Work) -> bool {
+    pub(super) fn is_superseded(&mut self, work: Work) -> bool {
         let Work::Record(id) = work else { return false };
         let Some(op) = self.state.ledger.records.get(&id).map(|record| record.id) else {
             return false;
@@ -113,7 +113,7 @@ impl Desk<'_> {
     }
 
     pub(super) fn records_of(&self, id: OpId) -> impl Iterator<Item = RecordId> {
-        self.state.index.records(id)
+        self.state.records_of(id)
     }
 
     pub(super) fn has_records(&self, id: OpId) -> bool {
@@ -139,7 +139,7 @@ impl Desk<'_> {
                 Link::Syncing { .. } if !self.state.ledger.head.held => {
                     work.push((region, Work::Sync(region)));
                 }
-                Link::Open if self.state.sweeps.contains_key(&region) => {
+                Link::Open if self.state.is_sweep_due(region) => {
                     work.push((region, Work::Sync(region)));
                 }
                 Link::Open | Link::Syncing { .. } | Link::Expelled => {}
@@ -178,7 +178,10 @@ impl Desk<'_> {
             Work::Sync(region) => {
                 let (nonce, after) = match ledger.peers.get(&region)?.link {
                     Link::Syncing { nonce, after, .. } => (nonce, after),
-                    Link::Open => *self.state.sweeps.get(&region)?,
+                    Link::Open => {
+                        let sweep = self.state.sweeps.get(&region)?;
+                        (sweep.nonce, sweep.after)
+                    }
                     _ => return None,
                 };
                 let mine = self.state.index.with(region, after);
@@ -229,7 +232,9 @@ impl Desk<'_> {
     }
 
     /// A server of this region wants work. It reads the set of what is unfinished, and keeps no place in
-    /// it (I-22). Remotes take turns, so that no backlog of one takes the places of another.
+    /// it (I-22). The remote towards which the fewest claims are out goes first, and of these the next
+    /// one after the last that was served: no backlog of one takes the places of another, however few
+    /// places there are.
     //= SPEC IRC-15
     pub(super) fn on_poll(&mut self, from: NodeId, kinds: &[Kind], max: u8) {
         if self.cp.servers.get(&from) != Some(&self.cp.region) {
@@ -250,10 +255,18 @@ impl Desk<'_> {
                 room = usize::MAX;
             }
             let mine = self.ready_for(region, kinds, room.min(max.into()));
-            ready.extend(mine.into_iter().enumerate().map(|(turn, work)| (turn, region, work)));
+            let (before, is_next) =
+                (out.get(&region).copied().unwrap_or(0), Some(region) > self.state.served);
+            let turns = mine.into_iter().enumerate();
+            ready.extend(turns.map(|(turn, work)| ((before + turn, !is_next), region, work)));
         }
         ready.sort_by_key(|&(turn, ..)| turn);
-        for (_, _, work) in ready.into_iter().take(max.into()) {
+        ready.truncate(max.into());
+        let last = ready.last().map(|&(_, region, _)| region);
+        if last.is_some() && self.cp.others.len() > 1 {
+            self.state.served = last;
+        }
+        for (_, _, work) in ready {
             self.claim(from, work);
         }
     }
@@ -265,12 +278,11 @@ impl Desk<'_> {
         let Some(peer) = self.state.ledger.peers.get(&region).filter(|peer| !peer.disposed) else {
             return Vec::new();
         };
-        let is_sweeping = self.state.sweeps.contains_key(&region);
         let question = match peer.link {
             Link::Preparing { .. } => Some(Work::Prepare(region)),
             // A region that an operator holds frozen asks for promises, and reads nothing yet (IRC-34).
             Link::Syncing { .. } if !self.state.ledger.head.held => Some(Work::Sync(region)),
-            Link::Open if is_sweeping => Some(Work::Sync(region)),
+            Link::Open if self.state.is_sweep_due(region) => Some(Work::Sync(region)),
             Link::Open | Link::Syncing { .. } | Link::Expelled => None,
         };
         let is_free = |work: &Work| {
@@ -339,6 +351,7 @@ impl Desk<'_> {
             self.lease(work);
         } else if is_held {
             self.release(work);
+            self.is_superseded(work);
         } else {
             self.state.counts.of(remote).stale_reports += 1;
         }
@@ -466,11 +479,13 @@ impl Desk<'_> {
         let is_open = |peer: &Peer| peer.link == Link::Open && !peer.disposed;
         if !self.state.ledger.peers.get(&region).is_some_and(is_open) {
             self.state.sweeps.remove(&region);
-        } else if !self.state.sweeps.contains_key(&region) {
+        } else if let Some(sweep) = self.state.sweeps.get_mut(&region) {
+            sweep.due = true;
+        } else {
             let nonce = self.state.ledger.head.next_nonce;
             self.state.ledger.head.next_nonce += 1;
             self.dirty = true;
-            self.state.sweeps.insert(region, (nonce, None));
+            self.state.sweeps.insert(region, Sweep { nonce, after: None, due: true });
         }
     }
 

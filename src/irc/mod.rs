@@ -38,7 +38,7 @@ use self::control::ControlPlane;
 use self::counts::Counts;
 use self::customer::{Customer, CustomerState};
 use self::facts::{OpId, Region};
-use self::ledger::{ControlState, Ledger, Link};
+use self::ledger::{ControlState, Ledger};
 use self::msg::{Answer, CallError, Claim, ClaimEpoch, Msg, Work};
 use self::pace::Pace;
 use self::peering::Label;
@@ -222,7 +222,7 @@ impl ControlView {
 
     /// Whether this region is frozen towards no other.
     pub fn is_open(&self) -> bool {
-        self.ledger.peers.iter().all(|(_, peer)| peer.link == Link::Open)
+        self.ledger.is_open()
     }
 }
 

@@ -155,67 +155,66 @@ impl Desk<'_> {
         };
         //= SPEC IRC-23
         let is_fresh = peering.seen.is_none_or(|seen| version > seen);
-        if peering.stuck || (!is_fresh && self.keeps(Safeguards::I_17_FRESH_AT_EFFECT)) {
+        // What contradicts itself can still be ended: by death alone (IRC-42).
+        let is_refused = peering.stuck && !bundle.is_death();
+        if is_refused || (!is_fresh && self.keeps(Safeguards::I_17_FRESH_AT_EFFECT)) {
             self.state.counts.of(from).old_calls += 1;
             return Status::Old(own_bundle(&peering));
         }
         peering.seen = Some(version);
         self.dirty = true;
-        self.learn(id, &mut peering, &bundle, true);
+        self.learn(id, &mut peering, &bundle);
+        //= SPEC IRC-42
+        if bundle.is_death() && !peering.is_dead() {
+            self.raise_flag(id, &mut peering);
+        }
         self.put(id, peering);
         Status::Ok(own_bundle(&self.state.ledger.peerings.get(&id).expect("just put").clone()))
     }
 
-    /// Joins the other side's facts. `is_fresh`: they are newer than all that was ever seen of it.
-    pub(super) fn learn(
-        &mut self,
-        id: OpId,
-        peering: &mut Peering,
-        bundle: &Bundle,
-        is_fresh: bool,
-    ) {
+    /// Joins the other side's facts.
+    ///
+    /// Facts and their seal are taken over together, or not at all. Of a writer that was never restored the
+    /// newer hold all of the older, which may come later: an answer may overtake a call. If each holds
+    /// something that the other does not, the writer has gone another way since: it finds what is here
+    /// under its own seal, and says the two together (IRC-41).
+    //= SPEC IRC-41
+    pub(super) fn learn(&mut self, id: OpId, peering: &mut Peering, bundle: &Bundle) {
         let joins = self.keeps(Safeguards::I_2_FACTS_JOIN);
-        let is_known_dead = match bundle {
+        let mixes = !self.keeps(Safeguards::I_43_SEAL_WITH_ITS_FACTS);
+        match bundle {
             Bundle::Requester(theirs) => {
                 let mut facts = peering.requested.facts;
                 let mut joined = facts.join(&theirs.facts);
-                if is_fresh && joined.is_ok() {
-                    // The newest word of the only writer stands as it is. It holds all earlier ones.
-                    facts.options = theirs.facts.options;
-                }
                 if !joins {
                     (facts, joined) = (theirs.facts, Ok(()));
                 }
                 match joined {
                     Ok(()) if facts == theirs.facts => peering.requested = *theirs,
-                    // Late: what is here, and its seal, is newer.
-                    Ok(()) => peering.requested.facts = facts,
+                    Ok(()) if mixes => peering.requested.facts = facts,
+                    Ok(()) => {}
                     Err(_) => peering.stuck = true,
                 }
-                theirs.facts.deleted
             }
             Bundle::Accepter(theirs) => {
                 let mut facts = peering.decided.facts;
                 let mut joined = facts.join(&theirs.facts);
-                if is_fresh && joined.is_ok() {
-                    facts.options = theirs.facts.options;
-                }
                 if !joins {
                     (facts, joined) = (theirs.facts, Ok(()));
                 }
                 match joined {
                     Ok(()) if facts == theirs.facts => peering.decided = *theirs,
-                    Ok(()) => peering.decided.facts = facts,
+                    Ok(()) if mixes => peering.decided.facts = facts,
+                    Ok(()) => {}
                     Err(_) => peering.stuck = true,
                 }
-                theirs.facts.is_dead()
             }
-        };
+        }
         if peering.stuck {
             self.state.counts.of(peering.peer(id)).conflicts += 1;
         }
         // The writer of these facts knows that it is dead.
-        peering.confirmed |= is_known_dead;
+        peering.confirmed |= bundle.is_death();
         let is_open = self
             .state
             .ledger
@@ -365,17 +364,15 @@ impl Desk<'_> {
             return;
         }
         let Some(mut peering) = self.state.ledger.peerings.get(&record.id).cloned() else { return };
-        if peering.stuck {
-            return;
-        }
         match body.map(|body| from_bytes::<Bundle>(&body.0)) {
+            Some(Some(_)) if peering.stuck => {}
             Some(Some(bundle)) => {
                 let is_theirs = matches!(
                     (&bundle, peering.side),
                     (Bundle::Requester(_), Side::Accepter) | (Bundle::Accepter(_), Side::Requester)
                 );
                 if is_theirs {
-                    self.learn(record.id, &mut peering, &bundle, false);
+                    self.learn(record.id, &mut peering, &bundle);
                 }
             }
             Some(None) => return,

@@ -21,13 +21,16 @@ use std::time::Duration;
 use super::Timer;
 use super::control::Desk;
 use super::facts::{Bundle, Decision, Facts as _, Incarnation, OpId, Region, digest};
-use super::ledger::{Link, Peer, Recovered};
+use super::ledger::{Link, Peer, Recovered, Sweep};
 use super::log::Settled;
 use super::msg::{CANCELLED, Call, Item, Kind, RecordId, RecordVerb, Reply, Status, Work};
 use super::peering::{Peering, Side};
 use super::remote::is_blank;
 use super::safeguards::Safeguards;
 
+/// How many lives a region may be behind what a peer says of it: no region was ever restored as often,
+/// and a number that is near to the highest one would leave it none.
+pub const LIVES_MAX: u64 = 1 << 20;
 /// How long a question waits at least that was not answered as hoped.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -46,7 +49,7 @@ impl Desk<'_> {
                 return Status::Stale(floor);
             }
         }
-        let is_frozen = peer.link != Link::Open;
+        let (is_frozen, is_expelled) = (peer.link != Link::Open, peer.link == Link::Expelled);
         if is_frozen && !self.keeps(Safeguards::I_11_PROMISE_WHILE_FROZEN) {
             return Status::Frozen;
         }
@@ -58,9 +61,14 @@ impl Desk<'_> {
             if is_frozen && self.keeps(Safeguards::I_10_OLD_PROMISE_VOID) {
                 self.ask_again(call.from);
             }
+        } else if is_expelled {
+            // It takes this region back. This one's life is too old for it, and learns that by asking.
+            //= SPEC IRC-45
+            self.ask_again(call.from);
         }
         let born: Vec<u64> = self.state.ledger.head.born.keys().copied().collect();
-        let closed = born.into_iter().map(|n| (n, self.closed_below(call.from, n))).collect();
+        let closed = born.into_iter().map(|n| (n, self.closed_below(call.from, n)));
+        let closed = closed.filter(|&(_, below)| below > 0).collect();
         Status::Promise { nonce, to: call.incarnation, closed }
     }
 
@@ -103,8 +111,12 @@ impl Desk<'_> {
 
     /// A peer names an incarnation of this region that is newer than this one is, or is another life
     /// of the same number: this is not the newest life. It becomes that.
+    //= SPEC IRC-46
     pub(super) fn outlived(&mut self, floor: Incarnation) {
         let me = self.state.ledger.head.incarnation;
+        if floor.n.saturating_sub(me.n) > LIVES_MAX {
+            return;
+        }
         if floor.n > me.n || (floor.n == me.n && floor != me) {
             self.begin_life(floor.n + 1);
         }
@@ -136,8 +148,7 @@ impl Desk<'_> {
     }
 
     fn ask_again(&mut self, region: Region) {
-        let clock = self.state.ledger.head.clock;
-        self.state.ledger.freeze(region, clock);
+        self.state.ledger.freeze(region);
         for work in [Work::Prepare(region), Work::Sync(region)] {
             self.release(work);
             self.state.set_wait(work, None);
@@ -172,6 +183,15 @@ impl Desk<'_> {
         if *to != self.state.ledger.head.incarnation || !is_current {
             return Settled::Retry(AGAIN);
         }
+        let after = match peer.link {
+            Link::Syncing { after, .. } => after,
+            _ => self.state.sweeps.get(&region).and_then(|sweep| sweep.after),
+        };
+        let items = match in_range(items, after, *up_to, peer.floor) {
+            Some(items) => items,
+            None => return Settled::Retry(AGAIN),
+        };
+        let items = items.as_slice();
         match peer.link {
             Link::Syncing { nonce: asked, closed, .. } if asked == *nonce => {
                 self.merge(region, items);
@@ -184,11 +204,15 @@ impl Desk<'_> {
                     None => self.thaw(region, &closed),
                 }
             }
-            Link::Open if self.state.sweeps.get(&region).is_some_and(|sweep| sweep.0 == *nonce) => {
+            Link::Open
+                if self.state.sweeps.get(&region).is_some_and(|sweep| sweep.nonce == *nonce) =>
+            {
                 self.merge(region, items);
                 match up_to {
                     Some(after) => {
-                        self.state.sweeps.insert(region, (*nonce, Some(*after)));
+                        // The next part is for the next interval.
+                        let sweep = Sweep { nonce: *nonce, after: Some(*after), due: false };
+                        self.state.sweeps.insert(region, sweep);
                     }
                     None => {
                         self.state.sweeps.remove(&region);
@@ -295,7 +319,9 @@ impl Desk<'_> {
             options: false,
         };
         peer.lost.recovered.insert(id, recovered);
-        let seen = decided.facts.deadline.map_or(0, |at| at.saturating_sub(self.cp.policy.pending));
+        // A deadline is on the clock of the accepter's region.
+        let deadline = decided.facts.deadline.filter(|_| side == Side::Accepter);
+        let seen = deadline.map_or(0, |at| at.saturating_sub(self.cp.policy.pending));
         peer.lost.window.1 = peer.lost.window.1.max(seen);
         self.state.ledger.peers.insert(region, peer);
         self.put(id, peering);
@@ -347,7 +373,7 @@ impl Desk<'_> {
             self.dirty = true;
         }
         self.reseal(id, &mut known);
-        self.learn(id, &mut known, &theirs, false);
+        self.learn(id, &mut known, &theirs);
         let copy_lags = match known.side {
             Side::Requester => requested != known.requested,
             Side::Accepter => decided != known.decided,
@@ -409,7 +435,7 @@ impl Desk<'_> {
             let verb = verb_of(&peering);
             let is_stuck = peering.stuck;
             self.put(id, peering);
-            if !is_settled && !is_stuck {
+            if !is_settled && (!is_stuck || verb == RecordVerb::Delete) {
                 self.log(Kind::PEERING, id, verb);
             }
         }
@@ -435,8 +461,7 @@ impl Desk<'_> {
 
     /// Halves that the data plane has and no peering explains.
     fn switch_off_strays(&mut self, region: Region) {
-        let peers = &self.state.ledger.peers;
-        let all_open = peers.iter().all(|(_, peer)| peer.link == Link::Open);
+        let all_open = self.state.ledger.is_open();
         let strays: Vec<OpId> = self
             .state
             .ledger
@@ -498,6 +523,26 @@ impl Desk<'_> {
         }
         self.dirty = true;
     }
+}
+
+/// The items of an answer that it may hold: of the part that was asked for, and of lives that the peer has
+/// had. None if the part has no end above its beginning: whoever takes such parts comes to no end.
+//= SPEC IRC-47
+fn in_range(
+    items: &[Item],
+    after: Option<OpId>,
+    up_to: Option<OpId>,
+    floor: Option<Incarnation>,
+) -> Option<Vec<Item>> {
+    if up_to.is_some() && up_to <= after {
+        return None;
+    }
+    let may_be = |item: &&Item| {
+        after.is_none_or(|after| item.id > after)
+            && up_to.is_none_or(|up_to| item.id <= up_to)
+            && floor.is_none_or(|floor| item.id.n <= floor.n)
+    };
+    Some(items.iter().filter(may_be).cloned().collect())
 }
 
 /// What a record has to say so that the other side knows all of ours.

@@ -194,6 +194,11 @@ bitflags! {
         ///
         /// Without it what other regions and the clock change leaves no trace.
         const I_42_EVERY_CHANGE_AUDITED = 1 << 42;
+        /// A seal goes with the facts that it is under.
+        ///
+        /// Without it a region that was restored, and went another way, is told its own facts under a
+        /// seal that it has never made, and cannot take back what it had decided.
+        const I_43_SEAL_WITH_ITS_FACTS = 1 << 43;
     }
 }
 

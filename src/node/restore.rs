@@ -15,6 +15,7 @@ use crate::irc::audit::Entry;
 use crate::irc::durable;
 use crate::irc::facts::Incarnation;
 use crate::irc::ledger::Ledger;
+use crate::irc::restore::LIVES_MAX;
 use crate::lease::record::NodeId;
 
 /// The index under which a control plane's storage lies in its node's file.
@@ -56,6 +57,17 @@ pub enum RestoreError {
     Abandoned {
         /// The life's number.
         life: u64,
+    },
+    /// The number that the new life should have is not one of a life.
+    #[error(
+        "--above {above} is more than 2^20 above life {known}: give the highest number of a life of this \
+         region that a peer names"
+    )]
+    FarAbove {
+        /// What was given.
+        above: u64,
+        /// The newest life that is known here.
+        known: u64,
     },
 }
 
@@ -237,8 +249,13 @@ pub fn plan(
         check_lineage(&ledger, current)?;
     }
     let known = current.as_ref().map_or(0, |current| current.head.incarnation.n);
-    let n = 1 + known.max(ledger.head.incarnation.n).max(above);
+    let known = known.max(ledger.head.incarnation.n);
+    if above.saturating_sub(known) > LIVES_MAX {
+        return Err(RestoreError::FarAbove { above, known });
+    }
+    let n = 1 + known.max(above);
     let life = Incarnation { n, life: tag };
+    let until = current.as_ref().map(|current| current.head.clock);
     let found = current.map(|current| current.on).unwrap_or_default();
     let restored = Restored {
         life,
@@ -246,7 +263,7 @@ pub fn plan(
         peerings: ledger.peerings.len(),
         halves: found.len(),
     };
-    Ok((ledger.restored(life, found), restored))
+    Ok((ledger.restored(life, found, until), restored))
 }
 
 #[cfg(test)]

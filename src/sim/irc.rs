@@ -315,7 +315,7 @@ impl Workload<Party> for Customers {
         // Who restores knows the backup and nothing else; the tag tells lives with one number apart.
         let n = backup.head.incarnation.n + 1;
         let life = Incarnation { n, life: 1000 * self.restores + u64::from(node) };
-        let mut ledger = backup.clone().restored(life, lost.on.clone());
+        let mut ledger = backup.clone().restored(life, lost.on.clone(), Some(lost.head.clock));
         if !self.regions.safeguards.contains(Safeguards::I_6_FREEZE_AFTER_RESTORE) {
             thaw(&mut ledger, self.regions.regions);
         }

@@ -229,6 +229,79 @@ fn a_remote_that_is_down_takes_no_place_of_another() {
     assert!(net.is_idle());
 }
 
+/// A server with one place, and a backlog for either remote: the places go round, and where claims
+/// stay out they go to whoever has fewer.
+//= SPEC IRC-15 test
+#[test]
+fn however_few_places_there_are_they_go_round() {
+    let mut net = Net::new(3);
+    for network in 1..=6 {
+        net.create(0, 1, network);
+        net.create(0, 2, network);
+    }
+    net.queue.clear();
+    let server = net.server(0);
+    let mut served = Vec::new();
+    for _ in 0..6 {
+        net.deliver(server, 0, Msg::Poll { kinds: vec![Kind::PEERING], max: 1 });
+        let Some((.., Msg::Claimed(claim))) = net.queue.pop_back() else { panic!("a claim") };
+        served.push(claim.remote.0);
+        // It gives it back at once, so that no claim stays out.
+        let (work, epoch) = claim.call.tag;
+        let outcome = Box::new(Outcome::Released);
+        net.deliver(server, 0, Msg::Report { work, epoch, outcome });
+        net.queue.clear();
+    }
+    assert!(served.windows(2).all(|two| two[0] != two[1]), "{served:?}");
+    net.deliver(server, 0, Msg::Poll { kinds: vec![Kind::PEERING], max: 1 });
+    let Some((.., Msg::Claimed(held))) = net.queue.pop_back() else { panic!("a claim") };
+    for _ in 0..2 {
+        net.deliver(server, 0, Msg::Poll { kinds: vec![Kind::PEERING], max: 1 });
+        let Some((.., Msg::Claimed(claim))) = net.queue.pop_back() else { panic!("a claim") };
+        let (work, epoch) = claim.call.tag;
+        assert_ne!(claim.remote, held.remote, "that one has a place already");
+        let outcome = Box::new(Outcome::Released);
+        net.deliver(server, 0, Msg::Report { work, epoch, outcome });
+        net.queue.clear();
+    }
+}
+
+/// The deletion waits behind the request that a server holds, and for nothing once nobody does.
+//= SPEC IRC-38 test
+#[test]
+fn a_deletion_does_not_wait_behind_what_a_crash_or_a_breaker_has_taken_back() {
+    let begin = || {
+        let mut net = Net::with(2, &|control| control.policy.pacing.failures = 1);
+        let id = net.create(0, 1, 1);
+        net.create(0, 1, 2);
+        net.create(0, 1, 3);
+        net.queue.clear();
+        let server = net.server(0);
+        net.deliver(server, 0, Msg::Poll { kinds: vec![Kind::PEERING], max: 3 });
+        let claims: Vec<_> = net
+            .queue
+            .drain(..)
+            .filter_map(|(.., msg)| match msg {
+                Msg::Claimed(claim) => Some(claim.call.tag),
+                _ => None,
+            })
+            .collect();
+        net.change(0, id, Verb::Delete).expect("deleted");
+        assert_eq!(net.control(0).records_of(id).count(), 2, "the first is held");
+        (net, id, claims)
+    };
+    let (mut net, id, _) = begin();
+    net.start(0);
+    assert_eq!(net.control(0).records_of(id).count(), 1, "nobody holds it after a crash");
+    let (mut net, id, claims) = begin();
+    let server = net.server(0);
+    let (work, epoch) = claims[2];
+    net.deliver(server, 0, Msg::Report { work, epoch, outcome: Box::new(Outcome::TimedOut) });
+    let (work, epoch) = claims[0];
+    net.deliver(server, 0, Msg::Extend { work, epoch });
+    assert_eq!(net.control(0).records_of(id).count(), 1, "the breaker has taken it back");
+}
+
 #[test]
 fn a_kind_that_a_server_does_not_know_is_left_to_others() {
     let mut net = Net::new(2);

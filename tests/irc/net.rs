@@ -265,7 +265,7 @@ impl Net {
         else {
             panic!("a control plane has saved")
         };
-        let restored = backup.restored(Incarnation { n, life }, lost.on);
+        let restored = backup.restored(Incarnation { n, life }, lost.on, Some(lost.head.clock));
         self.saved[region] = Some(Storage::Control(restored));
         self.start(region);
     }

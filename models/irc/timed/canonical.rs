@@ -168,7 +168,7 @@ fn visit_questions(
     let node = &mut state.nodes[usize::from(region)];
     if let Some(PartyState::Control(control)) = &mut node.state {
         in_ledger(&mut control.ledger, see);
-        control.sweeps.values_mut().for_each(|(nonce, _)| see(true, nonce));
+        control.sweeps.values_mut().for_each(|sweep| see(true, &mut sweep.nonce));
     }
     if let Some(Storage::Control(ledger)) = &mut node.storage {
         in_ledger(ledger, see);

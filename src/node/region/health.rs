@@ -196,7 +196,7 @@ impl Health {
             gauge!("irc_breaker_state", "remote" => remote()).set(breaker(&pace));
             let frozen = matches!(peer.link, Link::Preparing { .. } | Link::Syncing { .. });
             gauge!("irc_frozen", "remote" => remote()).set(flag(frozen));
-            let frozen_for = if frozen { age(peer.lost.window.0) } else { 0.0 };
+            let frozen_for = if frozen { age(peer.lost.since) } else { 0.0 };
             gauge!("irc_frozen_seconds", "remote" => remote()).set(frozen_for);
             let with_it = different.iter().filter(|one| one.peer == region);
             let longest = with_it.clone().filter_map(|one| one.age).max();

@@ -53,7 +53,7 @@ pub(super) fn disagreements(view: &ControlView) -> Vec<Disagreement> {
         let since = [
             record.map(|record| record.1),
             one.dead_since.filter(|_| unconfirmed),
-            state.filter(|_| frozen).map(|peer| peer.lost.window.0),
+            state.filter(|_| frozen).map(|peer| peer.lost.since),
         ];
         let since = since.into_iter().flatten().min();
         let age = since.map(|since| ledger.head.clock.saturating_sub(since));
