@@ -7,8 +7,8 @@
 //! [`story`] is what is drawn, whatever it comes from, and [`telling`] makes one of a walk and [`around`] finds
 //! what else could have happened; [`gallery`] names the rules and what happens without
 //! them; [`import`] and [`export`] read and write files; [`follow`] reads those that nodes are still
-//! writing; [`api`] answers the page, and `searching` what takes
-//! longer.
+//! writing; [`api`] answers the page, `searching` what takes
+//! longer, and `turns` says which of the two comes first.
 
 #![allow(clippy::disallowed_methods, reason = "a server may look at the clock")]
 
@@ -25,3 +25,4 @@ mod searching;
 pub mod server;
 pub mod story;
 pub mod telling;
+mod turns;
