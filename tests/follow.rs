@@ -212,8 +212,8 @@ fn a_trace_that_appears_later_is_read_with_the_others() {
     // Neither what is no trace nor what has no line yet changes anything.
     std::fs::write(folder.path().join("exported.ndjson"), "{\"tenure_story\":1}\n").unwrap();
     std::fs::write(folder.path().join("empty.ndjson"), "").unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(!live.is_over() && steps(&live) > 0);
+    until("what the client has sent was never sent", || live.is_over());
+    assert!(live.story().unwrap().notes[0].starts_with("REJECTED"));
     put(late);
     let of_client = |live: &Live| {
         live.story().is_some_and(|story| !of_node(&story, early.len() as u16).is_empty())

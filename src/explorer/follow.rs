@@ -91,6 +91,7 @@ impl SoFar {
                     next: self.gone,
                     notes: None,
                     lanes: head.lanes.clone(),
+                    has_ended: false,
                 };
                 return Some(("story", json!(head)));
             }
@@ -133,6 +134,8 @@ struct ToldSoFar {
     next: usize,
     notes: Option<Vec<String>>,
     lanes: Vec<Lane>,
+    /// That nothing more comes, unless another trace does.
+    has_ended: bool,
 }
 
 impl Live {
@@ -188,26 +191,26 @@ impl Live {
         loop {
             let files = self.wait_for(places);
             let report = self.read(places, &files);
-            // A node that was started later writes a trace of its own, without which the others make no sense: with it
-            // the run is read again.
-            if !self.has_ended() && traces(places) != files {
+            // What was read until another trace came is no whole run.
+            let is_whole = || traces(places) == files;
+            if is_whole() {
+                let is_over = self.so_far().head.is_some() || self.has_ended();
                 self.update(|so_far| {
-                    *so_far = SoFar { reading: so_far.reading + 1, ..SoFar::default() };
+                    so_far.notes = verdict(&report);
+                    so_far.is_over = is_over;
                 });
-                continue;
+                while !self.has_ended() && is_whole() {
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                if is_over && is_whole() {
+                    return;
+                }
             }
-            let is_over = self.so_far().head.is_some() || self.has_ended();
+            // A node that is started later writes a trace of its own. Without it nothing can be told, or what others have
+            // heard of that node was never sent; with it the run is read again from the beginning.
             self.update(|so_far| {
-                so_far.notes = verdict(&report);
-                so_far.is_over = is_over;
+                *so_far = SoFar { reading: so_far.reading + 1, ..SoFar::default() };
             });
-            if is_over {
-                return;
-            }
-            // Nothing could be told: perhaps a trace was missing. Another may come.
-            while !self.has_ended() && traces(places) == files {
-                std::thread::sleep(LOOK_EVERY);
-            }
         }
     }
 
@@ -296,10 +299,11 @@ impl Live {
                     let so_far = self.so_far();
                     (so_far.next(&mut told), so_far.is_over)
                 };
-                let is_end = next.is_none() && is_over;
+                let is_end =
+                    next.is_none() && is_over && !std::mem::replace(&mut told.has_ended, true);
                 let next = next.or_else(|| is_end.then_some(("end", Value::Null)));
                 let Some((name, data)) = next else { break };
-                if events.send(Ok(event(name, &data))).await.is_err() || is_end {
+                if events.send(Ok(event(name, &data))).await.is_err() {
                     return;
                 }
             }

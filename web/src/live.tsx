@@ -16,7 +16,8 @@ export function Live({ route, go, onProblem }: Props) {
   useEffect(() => {
     const control = new AbortController()
     const on: Record<string, (data: unknown) => void> = {
-      story: data => { setStory(data as Story); onProblem(null) },
+      // It is told again from the beginning when another trace has come.
+      story: data => { setStory(data as Story); setOver(false); onProblem(null) },
       steps: data => setStory(old => old && { ...old, steps: [...old.steps, ...(data as Step[])] }),
       // Of a long run the oldest steps go. Who has stepped back stays at the step that is shown.
       gone: data => {
