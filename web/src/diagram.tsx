@@ -116,10 +116,10 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
             const x = lane(one.lane) + (one.rate === 'fast' ? -29 : 17)
             const [top, end] = [Math.max(y(one.from), y(first)), Math.min(y(one.to), y(last + 1))]
             return (
-              <g class="clock-band" key={`${one.lane}-${one.rate}-${one.from}`}>
-                <rect class="clock-ground" x={x} y={top} width="12" height={end - top} rx="3" />
-                <rect class={`clock ${one.rate}`} x={x} y={top} width="12" height={end - top} rx="3" />
-                {one.to - one.from > 1 && <text class="clock-word" x={x + 6} y={one.to <= last ? y(one.to) - 5 : (top + end) / 2}>{one.rate}</text>}
+              <g class="clock-band" transform={`translate(${x} 0)`} key={`${one.lane}-${one.rate}-${one.from}`}>
+                <rect class="clock-ground" y={top} width="12" height={end - top} rx="3" />
+                <rect class={`clock ${one.rate}`} y={top} width="12" height={end - top} rx="3" />
+                {one.to - one.from > 1 && <text class="clock-word" x="6" y={one.to <= last ? y(one.to) - 5 : (top + end) / 2}>{one.rate}</text>}
               </g>
             )
           })}
