@@ -506,6 +506,65 @@ fn customers_and_operators_have_commands() {
     run(0, 3, &["region", "status"], "does not answer");
 }
 
+/// What is stored names regions by their places in the file, and counts ticks.
+//= SPEC REGION-13 test
+#[test]
+fn a_cluster_file_under_which_the_ledger_would_mean_something_else_is_refused() {
+    let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let world = two_regions();
+    let backup = world.path("backup").display().to_string();
+    assert_eq!(world.run(0, &["backup", "create", &backup]).0, 0);
+    let mut customer = Customer::new(&world, StdRng::seed_from_u64(1));
+    let id = create(&mut customer, (0, 0), (1, 0));
+    world.stop(0);
+    let file = world.file(0);
+    let good = std::fs::read_to_string(file).unwrap();
+    let nodes = good.find("[[region]]").unwrap();
+    let second = good.rfind("[[region]]").unwrap();
+    let (head, first, second) = (&good[..nodes], &good[nodes..second], &good[second..]);
+    // A third region, with nodes of its own behind the others.
+    let node = |name: &str, role: &str, port: u16| {
+        format!(
+            "[[node]]\nname = \"{name}\"\nroles = [\"{role}\"]\naddress = \"127.0.0.1:{port}\"\n\
+             control = \"127.0.0.1:{}\"\nstorage = \"{name}.redb\"\n",
+            port + 1
+        )
+    };
+    let nodes = node("r2", "control-plane", 2) + &node("r2-1", "irc-server", 4);
+    let third = "[[region]]\nname = \"r2\"\ncontrol_plane = \"r2\"\nservers = [\"r2-1\"]\nseal_key = \"r2.seal\"\n";
+    let write = |parts: &[&str]| std::fs::write(file, parts.concat()).unwrap();
+    let longer_tick = good.replace("[region.timing]\n", "[region.timing]\ntick = \"2m\"\n");
+    for parts in [
+        &[head, second, first][..],
+        &[head, &nodes, third, first, second],
+        &[head, &nodes, first, third, second],
+        &[&longer_tick],
+    ] {
+        write(parts);
+        let said = world.refusal(0);
+        assert!(said.contains("put list and tick back"), "{said}");
+        for command in [["backup", "check", &backup], ["restore", "begin", "--backup"]] {
+            let more = if command[2] == "--backup" { &[&*backup][..] } else { &[] };
+            let (code, said) = world.run(0, &[&command, more].concat());
+            assert!(code == 1 && said.contains("put list and tick back"), "{command:?}: {said}");
+        }
+    }
+    // At the end a region may be added, and then it has to stay.
+    write(&[head, &nodes, first, second, third]);
+    world.launch(0);
+    let (_, status) = world.run(0, &["region", "status"]);
+    assert!(status.contains("r2  preparing"), "{status}");
+    world.stop(0);
+    write(&[&good]);
+    assert!(world.refusal(0).contains("r0, r1, r2"));
+    // A backup from before goes with it: its regions are where they were.
+    write(&[head, &nodes, first, second, third]);
+    let (code, said) = world.run(0, &["backup", "check", &backup]);
+    assert_eq!(code, 0, "{said}");
+    world.launch(0);
+    assert!(customer.state(0, &id).is_some());
+}
+
 // -------------------------------------------------------------------------------------------------
 // Health and metrics
 // -------------------------------------------------------------------------------------------------

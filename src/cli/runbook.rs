@@ -373,13 +373,13 @@ fn create_backup(target: &Target, file: &Path) -> Value {
     if answer["code"] != "unreachable" {
         return answer;
     }
-    let (cluster, node) = (&target.config.cluster, &target.node);
-    let written = restore::read(cluster, node.id, &node.storage).and_then(|ledger| {
+    let (owner, node) = (&target.owner, &target.node);
+    let written = restore::read(owner, &node.storage).and_then(|ledger| {
         let ledger = ledger
             .ok_or_else(|| restore::RestoreError::Empty(node.storage.display().to_string()))?;
         let mut about = restore::about(&ledger);
-        let audit = restore::read_audit(cluster, node.id, &node.storage)?;
-        restore::write(cluster, node.id, &path, ledger, &audit)?;
+        let audit = restore::read_audit(owner, &node.storage)?;
+        restore::write(owner, &path, ledger, &audit)?;
         about["ok"] = true.into();
         about["path"] = path.display().to_string().into();
         Ok(about)
@@ -388,9 +388,9 @@ fn create_backup(target: &Target, file: &Path) -> Value {
 }
 
 fn check_backup(target: &Target, file: &Path) -> Result<Value, String> {
-    let (cluster, node) = (&target.config.cluster, &target.node);
+    let (owner, node) = (&target.owner, &target.node);
     let text = |error: restore::RestoreError| error.to_string();
-    let ledger = restore::read(cluster, node.id, file)
+    let ledger = restore::read(owner, file)
         .map_err(text)?
         .ok_or_else(|| text(restore::RestoreError::Empty(file.display().to_string())))?;
     let mut about = restore::about(&ledger);
@@ -399,7 +399,7 @@ fn check_backup(target: &Target, file: &Path) -> Result<Value, String> {
     let current = if status["ok"] == true {
         Some(restore::line_of(&status).ok_or("the control plane's status has no line of lives")?)
     } else if node.storage.exists() {
-        restore::read(cluster, node.id, &node.storage).map_err(text)?
+        restore::read(owner, &node.storage).map_err(text)?
     } else {
         None
     };
@@ -495,20 +495,19 @@ fn begin(args: &BeginArgs) -> ExitCode {
 /// Writes the new storage beside the old one, and then changes the names.
 fn put_back(target: &Target, args: &BeginArgs) -> Result<Value, String> {
     let text = |error: restore::RestoreError| error.to_string();
-    let (cluster, node) = (&target.config.cluster, &target.node);
+    let (owner, node) = (&target.owner, &target.node);
     if target.ask(&json!({ "op": "status" }))["code"] != "unreachable" {
         return Err(format!("{} is running: stop it first", node.name));
     }
     let storage = &node.storage;
     let has_storage = storage.exists();
     let current = if has_storage && !args.without_storage {
-        restore::read(cluster, node.id, storage).map_err(text)?
+        restore::read(owner, storage).map_err(text)?
     } else {
         None
     };
     let how = (args.above, rand::random());
-    let (ledger, restored) =
-        restore::plan(cluster, node.id, &args.backup, current, how).map_err(text)?;
+    let (ledger, restored) = restore::plan(owner, &args.backup, current, how).map_err(text)?;
     let mut answer = json!({
         "ok": true, "dry_run": args.command.dry_run, "incarnation": restored.life.n,
         "clock_ticks": restored.clock, "peerings": restored.peerings, "halves": restored.halves,
@@ -522,8 +521,8 @@ fn put_back(target: &Target, args: &BeginArgs) -> Result<Value, String> {
         storage.with_file_name(name)
     };
     let draft = beside(format!(".life-{}.new", restored.life.n));
-    let audit = restore::read_audit(cluster, node.id, &args.backup).map_err(text)?;
-    restore::write(cluster, node.id, &draft, ledger, &audit).map_err(text)?;
+    let audit = restore::read_audit(owner, &args.backup).map_err(text)?;
+    restore::write(owner, &draft, ledger, &audit).map_err(text)?;
     let system = |error: std::io::Error| format!("the storage cannot be replaced ({error})");
     if has_storage {
         let kept = beside(format!(".before-life-{}", restored.life.n));

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::storage::Legend;
 use super::{Bind, HandBack, Spec};
 use crate::config::{Config, Node, Region, Role};
 use crate::irc::Party;
@@ -132,6 +133,7 @@ pub fn spec(config: &Config, name: &str) -> Result<(Spec<Party>, Calls), RegionE
     let party = match node.role {
         Role::ControlPlane => {
             let key = seal_key(&region.seal_key, &node.storage)?;
+            spec.legend = Some(legend(config, region));
             Party::Control(control_plane(config, node, region, key))
         }
         _ => Party::Server(server(config, region)),
@@ -148,6 +150,12 @@ pub fn spec(config: &Config, name: &str) -> Result<(Spec<Party>, Calls), RegionE
         HandBack::Now
     });
     Ok((spec, calls))
+}
+
+/// What the numbers in the storage of this region's control plane stand for.
+pub fn legend(config: &Config, region: &Region) -> Legend {
+    let regions = config.regions.iter().map(|region| region.name.clone()).collect();
+    Legend { regions, tick: region.policy.tick }
 }
 
 fn control_plane(config: &Config, node: &Node, region: &Region, key: SealKey) -> ControlPlane {

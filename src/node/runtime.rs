@@ -231,7 +231,7 @@ fn open<'a, A: Runnable>(
     inbox: mpsc::Receiver<(u16, A::Msg)>,
     mut publishers: Publishers<A>,
 ) -> Result<(Loop<'a, A>, Opened), StartError> {
-    let Spec { cluster, me, bind, peers, storage, actors, hooks, seal, recorder } = spec;
+    let Spec { cluster, me, bind, peers, storage, legend, actors, hooks, seal, recorder } = spec;
     if usize::from(me.0) >= peers.len() {
         return Err(StartError::NotInAddressBook { me, nodes: peers.len() });
     }
@@ -251,6 +251,9 @@ fn open<'a, A: Runnable>(
     let (incarnation, saving) = match storage {
         Some(path) => {
             let mut store = Store::open(&path, &cluster, me)?;
+            if let Some(legend) = &legend {
+                store.agree_on_legend(legend)?;
+            }
             for (lease, _) in &actors {
                 saved.push(store.restore::<A::Storage>(*lease)?);
             }
