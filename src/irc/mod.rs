@@ -266,6 +266,12 @@ impl Machine for Party {
         None
     }
 
+    /// There is one `Switched` for each peering whose half is to go on, and nothing repeats it. An answer to a
+    /// customer may get lost: who has no answer asks again under the same token.
+    fn may_be_dropped(&self, msg: &Msg) -> bool {
+        !matches!(msg, Msg::Switched(_))
+    }
+
     fn check(&self, _: Id, state: &PartyState) {
         if let PartyState::Control(ControlState { ledger, claims, .. }) = state {
             for work in claims.keys() {
