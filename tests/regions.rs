@@ -608,6 +608,7 @@ fn metrics_of_a_region(world: &World) -> String {
         "irc_breaker_state{remote=\"r1\"}",
         "irc_frozen_seconds{remote=\"r1\"}",
         "irc_disagreement_seconds{remote=\"r1\"}",
+        "irc_sweep_age_seconds{remote=\"r1\"}",
         "irc_stale_reports_total{remote=\"r1\"}",
         "irc_old_calls_total{remote=\"r1\"}",
         "irc_stale_incarnations_total{remote=\"r1\"}",
@@ -654,6 +655,37 @@ fn a_node_of_a_region_tells_whether_it_runs_and_takes_calls_and_what_it_measures
     assert_eq!(status(0, "/readyz"), Some(200));
     world.kill(0);
     assert_eq!(status(0, "/healthz"), None);
+}
+
+/// A region that cannot reach another one and has nothing else to do: its clock stands still, and the ages go on.
+//= SPEC REGION-14 test
+#[test]
+fn a_region_that_stays_frozen_says_for_how_long() {
+    let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let world = two_regions();
+    let age = |name: &str| -> f64 {
+        let (_, text) = world.get(0, "/metrics").expect("it tells");
+        let name = format!("{name}{{remote=\"r1\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name)).expect("it is told");
+        value.parse().expect("a number")
+    };
+    // Comparisons go on while nothing else happens.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(age("irc_sweep_age_seconds") < 1.9, "the last comparison is not the thaw");
+    assert_eq!(age("irc_frozen_seconds"), 0.0);
+    world.links.knobs.cut_off(Some(1));
+    assert_eq!(world.run(0, &["region", "freeze"]).0, 0);
+    assert_eq!(world.run(0, &["region", "thaw"]).0, 0);
+    let clock =
+        |world: &World| world.ask(0, &json!({ "op": "status" })).unwrap()["clock_ticks"].clone();
+    let before = clock(&world);
+    std::thread::sleep(Duration::from_secs(2));
+    let (frozen, compared) = (age("irc_frozen_seconds"), age("irc_sweep_age_seconds"));
+    assert_eq!(clock(&world), before, "its clock stands still");
+    assert!(frozen >= 2.0 && compared >= 2.0, "{frozen} {compared}");
+    world.links.knobs.cut_off(None);
+    assert!(soon(PATIENCE, || age("irc_frozen_seconds") == 0.0));
+    assert!(age("irc_sweep_age_seconds") < 2.0);
 }
 
 /// What the operators' tool finds wrong with the metrics is nothing (Debian: prometheus).

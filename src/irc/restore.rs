@@ -181,7 +181,10 @@ impl Desk<'_> {
                         let link = Link::Syncing { nonce: asked, after, closed };
                         self.set_link(region, link);
                     }
-                    None => self.thaw(region, &closed),
+                    None => {
+                        self.state.counts.of(region).sweeps += 1;
+                        self.thaw(region, &closed);
+                    }
                 }
             }
             Link::Open if self.state.sweeps.get(&region).is_some_and(|sweep| sweep.0 == *nonce) => {
@@ -192,6 +195,7 @@ impl Desk<'_> {
                     }
                     None => {
                         self.state.sweeps.remove(&region);
+                        self.state.counts.of(region).sweeps += 1;
                     }
                 }
             }

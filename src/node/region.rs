@@ -3,6 +3,7 @@
 //! The same runtime runs them as runs the nodes of a lease. [`control`] is what customers and operators
 //! talk to.
 
+mod ages;
 pub mod control;
 pub mod health;
 mod json;
