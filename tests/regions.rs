@@ -562,7 +562,42 @@ fn a_cluster_file_under_which_the_ledger_would_mean_something_else_is_refused() 
     let (code, said) = world.run(0, &["backup", "check", &backup]);
     assert_eq!(code, 0, "{said}");
     world.launch(0);
-    assert!(customer.state(0, &id).is_some());
+    assert!(soon(PATIENCE, || customer.state(0, &id).is_some()));
+}
+
+/// However long the work log is, all of it can be seen.
+//= SPEC REGION-15 test
+#[test]
+fn a_list_of_records_is_told_page_by_page() {
+    let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let world = two_regions();
+    world.links.knobs.cut_off(Some(1));
+    let mut customer = Customer::new(&world, StdRng::seed_from_u64(1));
+    for n in 0..5 {
+        create(&mut customer, (0, n % 3), (1, n / 3));
+    }
+    let run = |args: &[&str]| world.run(0, args);
+    let list = ["dlq", "list", "--all", "--limit", "2"];
+    let mut after = String::new();
+    let mut names = Vec::new();
+    loop {
+        let more = ["--after", &after];
+        let (code, said) = run(&[&list[..], if after.is_empty() { &[] } else { &more }].concat());
+        assert_eq!(code, 0, "{said}");
+        let of_page = said.lines().filter(|line| line.contains("create of r0-1-"));
+        names.extend(of_page.map(|line| line.split(' ').next().unwrap().to_owned()));
+        let Some((_, next)) = said.split_once("and more: --after ") else { break };
+        after = next.trim().to_owned();
+    }
+    assert_eq!(names, ["1-0", "1-1", "1-2", "1-3", "1-4"]);
+    for name in &names {
+        let (code, said) = run(&["dlq", "show", name]);
+        assert!(code == 0 && said.contains("waits"), "{said}");
+    }
+    let (code, said) = run(&["dlq", "show", "1-5"]);
+    assert!(code == 1 && said.contains("there is no record 1-5"), "{said}");
+    assert_eq!(run(&["dlq", "show", "five"]).0, 1);
+    assert_eq!(run(&["dlq", "list", "--all", "--after", "five"]).0, 1);
 }
 
 // -------------------------------------------------------------------------------------------------

@@ -247,6 +247,12 @@ pub struct DlqListArgs {
     /// Every record that is not delivered yet, set aside or not.
     #[arg(long)]
     all: bool,
+    /// Only records behind this one: the last one of the list before.
+    #[arg(long, value_name = "RECORD")]
+    after: Option<String>,
+    /// At most so many records; never more than 1000.
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<usize>,
 }
 
 /// The arguments of `tenure dlq show`.
@@ -271,23 +277,14 @@ pub struct RecordArgs {
 pub fn run_dlq(command: &DlqCommand) -> ExitCode {
     let done = match command {
         DlqCommand::List(args) => args.region.target().map(|target| {
-            let question = json!({ "op": "records", "peer": args.peer, "parked": !args.all });
-            target.tell(&target.ask(&question), |answer| {
-                let records = answer["records"].as_array().map_or(&[][..], Vec::as_slice);
-                records.iter().map(record).collect()
-            })
+            let question = json!({
+                "op": "records", "peer": args.peer, "parked": !args.all, "after": args.after,
+                "limit": args.limit,
+            });
+            target.tell(&target.ask(&question), records)
         }),
         DlqCommand::Show(args) => args.region.target().map(|target| {
-            let mut answer = target.ask(&json!({ "op": "records" }));
-            if answer["ok"] == true {
-                let records = answer["records"].as_array().cloned().unwrap_or_default();
-                let one = records.into_iter().find(|one| one["record"] == args.record.as_str());
-                answer = match one {
-                    Some(one) => json!({ "ok": true, "record": one }),
-                    None => json!({ "ok": false, "error": format!(
-                        "there is no record {}: it was delivered, or never was", args.record) }),
-                };
-            }
+            let answer = target.ask(&json!({ "op": "record", "record": args.record }));
             target.tell(&answer, |answer| record(&answer["record"]))
         }),
         DlqCommand::Redrive(args) => {
@@ -298,6 +295,17 @@ pub fn run_dlq(command: &DlqCommand) -> ExitCode {
         }
     };
     done.unwrap_or_else(|code| code)
+}
+
+/// Some records in a line each, and how to see the next ones.
+//= SPEC REGION-15
+fn records(answer: &Value) -> String {
+    let some = answer["records"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut text: String = some.iter().map(record).collect();
+    if let (true, Some(last)) = (answer["more"] == true, some.last()) {
+        text += &format!("and more: --after {}\n", word(&last["record"]));
+    }
+    text
 }
 
 fn record(one: &Value) -> String {
