@@ -681,6 +681,7 @@ fn a_node_of_a_region_tells_whether_it_runs_and_takes_calls_and_what_it_measures
     metrics_of_a_region(&world);
     let (_, metrics) = world.get(1, "/metrics").expect("a server tells");
     assert!(metrics.contains("irc_server_reports_total "), "{metrics}");
+    assert!(metrics.contains("irc_server_unknown_remote 0"), "{metrics}");
     // Drained it is healthy, and not ready.
     let (code, text) = world.run(0, &["region", "drain"]);
     assert_eq!(code, 0, "{text}");

@@ -188,6 +188,8 @@ pub enum View {
         done: u64,
         /// It takes no more work.
         drained: bool,
+        /// How many of its claims are for regions that it does not know.
+        unknown: usize,
     },
     /// A customer.
     Customer {
@@ -254,7 +256,11 @@ impl Machine for Party {
             }
             PartyState::Server(state) => {
                 let ServerState { working, drained, done } = state;
-                View::Server { working: working.len(), done: *done, drained: *drained }
+                let unknown = match self {
+                    Self::Server(server) => server.unknown(state),
+                    _ => 0,
+                };
+                View::Server { working: working.len(), done: *done, drained: *drained, unknown }
             }
             PartyState::Customer(state) => {
                 View::Customer { waiting: state.queue.len(), last: state.last.clone() }

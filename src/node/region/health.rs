@@ -93,6 +93,7 @@ async fn follow(handle: Arc<Handle<Party>>, ages: Arc<Ages>) {
 /// | `irc_peerings{state}` | peerings by their state |
 /// | `irc_drained` | takes no calls, or no work |
 /// | `irc_server_working`, `irc_server_reports_total` | of an IRC server: claims that it works on; reports that counted |
+/// | `irc_server_unknown_remote` | of an IRC server: claims for regions that its cluster file does not have |
 fn describe() {
     let gauges = [
         ("irc_queue_depth", "Records that are to be delivered to the remote."),
@@ -106,6 +107,7 @@ fn describe() {
         ("irc_peerings", "Peerings by their state here."),
         ("irc_drained", "1 while the node takes no calls, or no work."),
         ("irc_server_working", "Claims that the server works on."),
+        ("irc_server_unknown_remote", "Claims for regions that the server's file does not have."),
     ];
     for (name, what) in gauges {
         describe_gauge!(name, what);
@@ -170,8 +172,9 @@ async fn show_metrics(State(health): Shared) -> Response {
         gauge!("irc_drained").set(flag(!takes_calls(&view)));
         match view {
             View::Control(view) => health.measure(&view),
-            View::Server { working, done, .. } => {
+            View::Server { working, done, unknown, .. } => {
                 gauge!("irc_server_working").set(working as f64);
+                gauge!("irc_server_unknown_remote").set(unknown as f64);
                 counter!("irc_server_reports_total").absolute(done);
             }
             View::Customer { .. } => {}

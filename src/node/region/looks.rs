@@ -76,7 +76,8 @@ impl Control {
             "counts": handle.counts(),
         }));
         match self.any_view().await? {
-            View::Server { working, done, drained } => {
+            View::Server { working, done, drained, unknown } => {
+                status.insert("unknown_remote".to_owned(), unknown.into());
                 status.insert("working".to_owned(), working.into());
                 status.insert("done".to_owned(), done.into());
                 status.insert("drained".to_owned(), drained.into());
