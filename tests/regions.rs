@@ -473,6 +473,12 @@ fn customers_and_operators_have_commands() {
     until(1, &["restore", "status"], "r0  open");
     until(1, &["restore", "report"], "recovered  r0-1-0: decision, options");
     until(1, &explain, "here (r1, accepter): active");
+    // The log of the backup is whole, and ends before what came after it.
+    let audit = ["peering", "audit", "--backup", &backup];
+    let told = run(1, 0, &audit, "chain: whole");
+    assert!(told.contains("- -> pending-acceptance") && !told.contains("provisioning"), "{told}");
+    run(1, 0, &[&audit[..], &["r0-1-7"]].concat(), "chain: whole");
+    run(1, 1, &["peering", "audit", "--backup", "nothing"], "it is not there");
     // What was made from the line that was left is refused.
     run(1, 0, &["backup", "check", &backup], "1 peerings");
     run(0, 0, &["region", "drain"], "takes no calls");

@@ -33,6 +33,7 @@ pub struct RegionArgs {
 
 /// A region of a cluster file.
 pub(super) struct Target {
+    pub(super) config: Config,
     pub(super) node: Node,
     /// Whose storage the control plane's is.
     pub(super) owner: Owner,
@@ -54,7 +55,7 @@ impl RegionArgs {
         };
         let node = config.node_by_id(region.control_plane).expect("it was checked").clone();
         let owner = Owner::of(&config, region);
-        Ok(Target { node, owner, json: self.json })
+        Ok(Target { node, owner, json: self.json, config })
     }
 }
 

@@ -29,7 +29,7 @@ use crate::irc::msg::{Answer, CallError, Kind, Msg};
 use crate::irc::safeguards::Safeguards;
 use crate::irc::server::IrcServer;
 
-pub use json::{id_text, parse_id, parse_record, parse_version, record_text};
+pub use json::{audited, id_text, parse_id, parse_record, parse_version, record_text};
 
 /// The index under which a region's node has its actor.
 pub const INDEX: u16 = 0;
