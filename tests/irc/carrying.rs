@@ -287,6 +287,7 @@ fn a_server_that_does_not_know_a_region_does_not_spin() {
         net.fire(server, Timer::Poll);
         while let Some((src, dst, msg)) = net.queue.pop_front() {
             net.deliver(src, dst, msg);
+            assert!(net.sent.get(&server).is_none_or(|&sent| sent < 100), "it spins");
         }
     }
     assert_eq!(net.label(0, id), Some(Label::PendingAcceptance), "the rest goes on");
