@@ -41,6 +41,12 @@ pub trait Machine: Actor {
         false
     }
 
+    /// Whether a message to the actor's own host may be dropped when too many of them wait. One that nobody would
+    /// send again may not; there must be at most as many of those at a time as there are things that the actor keeps.
+    fn may_be_dropped(&self, msg: &Self::Msg) -> bool {
+        !self.is_withdrawal(msg)
+    }
+
     /// Asserts what must hold of one actor's state after every step, on its own.
     ///
     /// A failure is a bug of the protocol's code, never of its input: it panics, in release too.

@@ -16,6 +16,7 @@ mod regions {
 
     pub mod customers;
     pub mod links;
+    pub mod operators;
     pub mod ports;
     pub mod stored;
     pub mod world;
@@ -473,6 +474,12 @@ fn customers_and_operators_have_commands() {
     until(1, &["restore", "status"], "r0  open");
     until(1, &["restore", "report"], "recovered  r0-1-0: decision, options");
     until(1, &explain, "here (r1, accepter): active");
+    // The log of the backup is whole, and ends before what came after it.
+    let audit = ["peering", "audit", "--backup", &backup];
+    let told = run(1, 0, &audit, "chain: whole");
+    assert!(told.contains("- -> pending-acceptance") && !told.contains("provisioning"), "{told}");
+    run(1, 0, &[&audit[..], &["r0-1-7"]].concat(), "chain: whole");
+    run(1, 1, &["peering", "audit", "--backup", "nothing"], "it is not there");
     // What was made from the line that was left is refused.
     run(1, 0, &["backup", "check", &backup], "1 peerings");
     run(0, 0, &["region", "drain"], "takes no calls");
@@ -549,6 +556,7 @@ fn metrics_of_a_region(world: &World) -> String {
         "irc_breaker_state{remote=\"r1\"}",
         "irc_frozen_seconds{remote=\"r1\"}",
         "irc_disagreement_seconds{remote=\"r1\"}",
+        "irc_sweep_age_seconds{remote=\"r1\"}",
         "irc_stale_reports_total{remote=\"r1\"}",
         "irc_old_calls_total{remote=\"r1\"}",
         "irc_stale_incarnations_total{remote=\"r1\"}",
@@ -586,6 +594,7 @@ fn a_node_of_a_region_tells_whether_it_runs_and_takes_calls_and_what_it_measures
     metrics_of_a_region(&world);
     let (_, metrics) = world.get(1, "/metrics").expect("a server tells");
     assert!(metrics.contains("irc_server_reports_total "), "{metrics}");
+    assert!(metrics.contains("irc_server_unknown_remote 0"), "{metrics}");
     // Drained it is healthy, and not ready.
     let (code, text) = world.run(0, &["region", "drain"]);
     assert_eq!(code, 0, "{text}");

@@ -542,6 +542,41 @@ fn the_end_of_a_term_is_never_dropped() {
     assert_eq!(node.counts().dropped_overflow, 5000 - 4096);
 }
 
+/// What an actor says to itself and nobody would say again comes back, however much it is, and takes no room from
+/// the rest.
+//= SPEC TIME-19 test
+#[test]
+fn what_nobody_would_say_again_is_never_dropped() {
+    const MANY: u64 = 10_000;
+    fn go(state: &mut u64, event: Event, o: &mut Out<Toy>) {
+        if let Event::Message(_, Say::Text(text)) = event
+            && text == "go"
+        {
+            *state = 1;
+            o.save(Number(*state));
+            for n in 0..MANY {
+                o.send(Id::from(0), Say::Pong(n));
+            }
+            for n in 0..MANY {
+                o.send(Id::from(0), Say::Ping(n));
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let toy = Toy::new(go);
+    let log = toy.log.clone();
+    let mut spec = spec(toy, &[]);
+    spec.storage = Some(dir.path().join("node.redb"));
+    let node = Node::start(spec).unwrap();
+    for round in 1..=2 {
+        node.tell(0, Say::Text("go".to_owned())).unwrap();
+        until("all are back", || node.counts().handed_back == round * (MANY + 4096));
+        assert_eq!(node.counts().dropped_handed_back, round * (MANY - 4096));
+    }
+    let pongs = log.texts().iter().filter(|text| text.starts_with("pong")).count() as u64;
+    assert_eq!(pongs, 2 * MANY);
+}
+
 #[test]
 fn every_alternative_is_chosen_some_time() {
     fn choose(state: &mut u64, event: Event, o: &mut Out<Toy>) {

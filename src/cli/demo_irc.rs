@@ -24,7 +24,9 @@ use crate::irc::server::IrcServer;
 use crate::irc::{ControlView, Party, View};
 use crate::lease::record::NodeId;
 use crate::node::clock::BootInstant;
-use crate::node::{Bind, Handle, Node, Spec, restore};
+use crate::node::restore::{self, Owner};
+use crate::node::storage::Legend;
+use crate::node::{Bind, Handle, Node, Spec};
 
 /// The nodes of a region, in this order.
 const PER_REGION: u16 = 4;
@@ -155,6 +157,7 @@ impl Demo {
             }
         };
         let mut spec = Spec::new(CLUSTER, id, bind, self.addresses.clone());
+        spec.legend = storage.is_some().then(legend);
         spec.storage = storage;
         spec.actors = vec![(0, party)];
         self.nodes.insert(id, Node::start(spec).map_err(text)?);
@@ -393,8 +396,9 @@ impl Demo {
         let lost = self.folder.path().join("west.lost");
         std::fs::rename(&file, &lost).map_err(text)?;
         let tag = rand::random();
-        let restored = restore::put_back(CLUSTER, control, &backup, Some(&lost), &file, (0, tag))
-            .map_err(text)?;
+        let owner = Owner { cluster: CLUSTER.to_owned(), node: control, legend: legend() };
+        let restored =
+            restore::put_back(&owner, &backup, Some(&lost), &file, (0, tag)).map_err(text)?;
         self.show.tell(&format!(
             "west begins life {} with {} peerings of the backup and {} halves that are on",
             restored.life.n, restored.peerings, restored.halves
@@ -455,6 +459,11 @@ impl Demo {
 
 fn name(id: OpId) -> String {
     format!("{}-{}-{}", NAMES[usize::from(id.requester.0)], id.n, id.seq)
+}
+
+/// What the numbers in both storages stand for.
+fn legend() -> Legend {
+    Legend { regions: NAMES.map(str::to_owned).into(), tick: control(0).policy.tick }
 }
 
 /// A control plane with twelve networks; those of the two regions do not overlap but for one.

@@ -1,5 +1,6 @@
 //! `tenure peering`: the customer API, through the control plane of the customer's own region.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -7,6 +8,9 @@ use serde_json::{Value, json};
 
 use super::paint::Paint;
 use super::region::{RegionArgs, Target, word};
+use crate::irc::audit as log;
+use crate::node::region::{audited, parse_id};
+use crate::node::restore;
 
 const CODES: &str = "A call is named by its token: the same token makes it the same call, however often \
     it is made. Without one a token is drawn.\n\n\
@@ -41,8 +45,8 @@ pub enum PeeringCommand {
     List(ListArgs),
     /// Show what has changed for the owners in this region, and why: the audit log.
     #[command(
-        after_help = "The last entries, as far as they are in memory. Each names the hash of the one \
-        before.\n\nExit codes: 0 told, and the chain is whole; 1 the chain is broken; 2 usage; 3 not answered: \
+        after_help = "The last entries, as far as they are in memory; a backup has all of them. Each names the \
+        hash of the one before.\n\nExit codes: 0 told, and the chain is whole; 1 the chain is broken; 2 usage; 3 not answered: \
         try again."
     )]
     Audit(AuditArgs),
@@ -142,6 +146,9 @@ pub struct AuditArgs {
     region: RegionArgs,
     /// The peering; without it, all.
     id: Option<String>,
+    /// Read the whole log in this backup, or in the storage of a control plane that is stopped.
+    #[arg(long, value_name = "FILE")]
+    backup: Option<PathBuf>,
 }
 
 /// Runs a subcommand; its exit code is in its help.
@@ -230,19 +237,52 @@ fn list(target: &Target, account: u32) -> ExitCode {
     })
 }
 
-fn audit(target: &Target, args: &AuditArgs) -> ExitCode {
+/// The entries that are asked for, and whether their chain is whole; or the answer that refuses them.
+fn read_audit(target: &Target, id: Option<&str>) -> Result<(Vec<Value>, String), Value> {
     let mut after: Option<u64> = None;
     let mut all = Vec::new();
-    let chain = loop {
-        let answer = target.ask(&json!({ "op": "audit", "id": args.id, "after": after }));
+    loop {
+        let answer = target.ask(&json!({ "op": "audit", "id": id, "after": after }));
         let Some(page) = answer["entries"].as_array().filter(|_| answer["ok"] == true) else {
-            return target.tell(&answer, |_| String::new());
+            return Err(answer);
         };
         all.extend(page.iter().cloned());
         after = page.last().and_then(|one| one["number"].as_u64());
         if answer["more"] != true {
-            break word(&answer["chain"]);
+            return Ok((all, word(&answer["chain"])));
         }
+    }
+}
+
+/// The same out of a file.
+//= SPEC REGION-9
+fn read_audit_in(
+    target: &Target,
+    id: Option<&str>,
+    file: &Path,
+) -> Result<(Vec<Value>, String), String> {
+    let text = |error: restore::RestoreError| error.to_string();
+    let id = id.map(|id| parse_id(&target.config, id)).transpose()?;
+    let ledger = restore::read(&target.owner, file).map_err(text)?;
+    let head = ledger.map(|ledger| ledger.head.audited).unwrap_or_default();
+    let entries = restore::read_audit(&target.owner, file).map_err(text)?;
+    let chain = log::verify(entries.iter().map(|(number, entry)| (*number, entry)), head);
+    let wanted = entries.iter().filter(|(_, entry)| id.is_none_or(|id| entry.id == Some(id)));
+    let all = wanted.map(|(number, entry)| audited(&target.config, *number, entry)).collect();
+    Ok((all, chain.map_or_else(|error| error.to_string(), |()| "whole".to_owned())))
+}
+
+fn audit(target: &Target, args: &AuditArgs) -> ExitCode {
+    let id = args.id.as_deref();
+    let read = match &args.backup {
+        Some(file) => {
+            read_audit_in(target, id, file).map_err(|error| json!({ "ok": false, "error": error }))
+        }
+        None => read_audit(target, id),
+    };
+    let (all, chain) = match read {
+        Ok(read) => read,
+        Err(refusal) => return target.tell(&refusal, |_| String::new()),
     };
     let is_whole = chain == "whole";
     let code = target.tell(&json!({ "ok": true, "entries": all, "chain": chain }), |answer| {

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Node};
+use crate::node::restore::Owner;
 
 /// How long a control plane may take to answer: longer than it lets a call wait.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -34,6 +35,8 @@ pub struct RegionArgs {
 pub(super) struct Target {
     pub(super) config: Config,
     pub(super) node: Node,
+    /// Whose storage the control plane's is.
+    pub(super) owner: Owner,
     pub(super) json: bool,
 }
 
@@ -51,7 +54,8 @@ impl RegionArgs {
             )));
         };
         let node = config.node_by_id(region.control_plane).expect("it was checked").clone();
-        Ok(Target { node, json: self.json, config })
+        let owner = Owner::of(&config, region);
+        Ok(Target { node, owner, json: self.json, config })
     }
 }
 

@@ -247,6 +247,12 @@ pub struct DlqListArgs {
     /// Every record that is not delivered yet, set aside or not.
     #[arg(long)]
     all: bool,
+    /// Only records behind this one: the last one of the list before.
+    #[arg(long, value_name = "RECORD")]
+    after: Option<String>,
+    /// At most so many records; never more than 1000.
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<usize>,
 }
 
 /// The arguments of `tenure dlq show`.
@@ -271,23 +277,14 @@ pub struct RecordArgs {
 pub fn run_dlq(command: &DlqCommand) -> ExitCode {
     let done = match command {
         DlqCommand::List(args) => args.region.target().map(|target| {
-            let question = json!({ "op": "records", "peer": args.peer, "parked": !args.all });
-            target.tell(&target.ask(&question), |answer| {
-                let records = answer["records"].as_array().map_or(&[][..], Vec::as_slice);
-                records.iter().map(record).collect()
-            })
+            let question = json!({
+                "op": "records", "peer": args.peer, "parked": !args.all, "after": args.after,
+                "limit": args.limit,
+            });
+            target.tell(&target.ask(&question), records)
         }),
         DlqCommand::Show(args) => args.region.target().map(|target| {
-            let mut answer = target.ask(&json!({ "op": "records" }));
-            if answer["ok"] == true {
-                let records = answer["records"].as_array().cloned().unwrap_or_default();
-                let one = records.into_iter().find(|one| one["record"] == args.record.as_str());
-                answer = match one {
-                    Some(one) => json!({ "ok": true, "record": one }),
-                    None => json!({ "ok": false, "error": format!(
-                        "there is no record {}: it was delivered, or never was", args.record) }),
-                };
-            }
+            let answer = target.ask(&json!({ "op": "record", "record": args.record }));
             target.tell(&answer, |answer| record(&answer["record"]))
         }),
         DlqCommand::Redrive(args) => {
@@ -298,6 +295,17 @@ pub fn run_dlq(command: &DlqCommand) -> ExitCode {
         }
     };
     done.unwrap_or_else(|code| code)
+}
+
+/// Some records in a line each, and how to see the next ones.
+//= SPEC REGION-15
+fn records(answer: &Value) -> String {
+    let some = answer["records"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut text: String = some.iter().map(record).collect();
+    if let (true, Some(last)) = (answer["more"] == true, some.last()) {
+        text += &format!("and more: --after {}\n", word(&last["record"]));
+    }
+    text
 }
 
 fn record(one: &Value) -> String {
@@ -373,13 +381,13 @@ fn create_backup(target: &Target, file: &Path) -> Value {
     if answer["code"] != "unreachable" {
         return answer;
     }
-    let (cluster, node) = (&target.config.cluster, &target.node);
-    let written = restore::read(cluster, node.id, &node.storage).and_then(|ledger| {
+    let (owner, node) = (&target.owner, &target.node);
+    let written = restore::read(owner, &node.storage).and_then(|ledger| {
         let ledger = ledger
             .ok_or_else(|| restore::RestoreError::Empty(node.storage.display().to_string()))?;
         let mut about = restore::about(&ledger);
-        let audit = restore::read_audit(cluster, node.id, &node.storage)?;
-        restore::write(cluster, node.id, &path, ledger, &audit)?;
+        let audit = restore::read_audit(owner, &node.storage)?;
+        restore::write(owner, &path, ledger, &audit)?;
         about["ok"] = true.into();
         about["path"] = path.display().to_string().into();
         Ok(about)
@@ -388,9 +396,9 @@ fn create_backup(target: &Target, file: &Path) -> Value {
 }
 
 fn check_backup(target: &Target, file: &Path) -> Result<Value, String> {
-    let (cluster, node) = (&target.config.cluster, &target.node);
+    let (owner, node) = (&target.owner, &target.node);
     let text = |error: restore::RestoreError| error.to_string();
-    let ledger = restore::read(cluster, node.id, file)
+    let ledger = restore::read(owner, file)
         .map_err(text)?
         .ok_or_else(|| text(restore::RestoreError::Empty(file.display().to_string())))?;
     let mut about = restore::about(&ledger);
@@ -399,7 +407,7 @@ fn check_backup(target: &Target, file: &Path) -> Result<Value, String> {
     let current = if status["ok"] == true {
         Some(restore::line_of(&status).ok_or("the control plane's status has no line of lives")?)
     } else if node.storage.exists() {
-        restore::read(cluster, node.id, &node.storage).map_err(text)?
+        restore::read(owner, &node.storage).map_err(text)?
     } else {
         None
     };
@@ -495,20 +503,19 @@ fn begin(args: &BeginArgs) -> ExitCode {
 /// Writes the new storage beside the old one, and then changes the names.
 fn put_back(target: &Target, args: &BeginArgs) -> Result<Value, String> {
     let text = |error: restore::RestoreError| error.to_string();
-    let (cluster, node) = (&target.config.cluster, &target.node);
+    let (owner, node) = (&target.owner, &target.node);
     if target.ask(&json!({ "op": "status" }))["code"] != "unreachable" {
         return Err(format!("{} is running: stop it first", node.name));
     }
     let storage = &node.storage;
     let has_storage = storage.exists();
     let current = if has_storage && !args.without_storage {
-        restore::read(cluster, node.id, storage).map_err(text)?
+        restore::read(owner, storage).map_err(text)?
     } else {
         None
     };
     let how = (args.above, rand::random());
-    let (ledger, restored) =
-        restore::plan(cluster, node.id, &args.backup, current, how).map_err(text)?;
+    let (ledger, restored) = restore::plan(owner, &args.backup, current, how).map_err(text)?;
     let mut answer = json!({
         "ok": true, "dry_run": args.command.dry_run, "incarnation": restored.life.n,
         "clock_ticks": restored.clock, "peerings": restored.peerings, "halves": restored.halves,
@@ -522,8 +529,8 @@ fn put_back(target: &Target, args: &BeginArgs) -> Result<Value, String> {
         storage.with_file_name(name)
     };
     let draft = beside(format!(".life-{}.new", restored.life.n));
-    let audit = restore::read_audit(cluster, node.id, &args.backup).map_err(text)?;
-    restore::write(cluster, node.id, &draft, ledger, &audit).map_err(text)?;
+    let audit = restore::read_audit(owner, &args.backup).map_err(text)?;
+    restore::write(owner, &draft, ledger, &audit).map_err(text)?;
     let system = |error: std::io::Error| format!("the storage cannot be replaced ({error})");
     if has_storage {
         let kept = beside(format!(".before-life-{}", restored.life.n));

@@ -84,10 +84,14 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// An entry is missing.
-    #[error("entry {0} of the audit log is missing: compare with an exported copy")]
+    #[error(
+        "entry {0} of the audit log is missing: compare with a backup, `tenure peering audit --backup FILE`"
+    )]
     Missing(u64),
     /// An entry is not what its successor, or the head of the log, has seen.
-    #[error("entry {0} of the audit log was changed: compare with an exported copy")]
+    #[error(
+        "entry {0} of the audit log was changed: compare with a backup, `tenure peering audit --backup FILE`"
+    )]
     Changed(u64),
 }
 

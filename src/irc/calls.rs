@@ -263,6 +263,7 @@ impl Desk<'_> {
         }
     }
 
+    //= SPEC IRC-7
     fn get(&self, caller: Account, id: OpId) -> Result<Shown> {
         let peering = self.owned(caller, id)?;
         let shown = self.shown(id, &peering);
@@ -281,8 +282,8 @@ impl Desk<'_> {
     }
 
     fn explain(&self, caller: Account, id: OpId) -> Result<Answer> {
+        let shown = self.get(caller, id)?;
         let peering = self.owned(caller, id)?;
-        let shown = self.shown(id, &peering);
         let mut waits_for = Vec::new();
         let ledger = &self.state.ledger;
         for record in self.state.index.records(id) {

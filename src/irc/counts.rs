@@ -23,6 +23,8 @@ pub struct Count {
     pub old_calls: u64,
     /// Calls of a life of the remote that is not the one that was promised to.
     pub stale_lives: u64,
+    /// Comparisons with the remote that have come to their end.
+    pub sweeps: u64,
     /// Own facts that came back under a seal that is not the own one.
     pub bad_seals: u64,
     /// Facts that contradict what is known: a peering is stuck since.
@@ -35,7 +37,7 @@ pub struct Count {
 pub struct Counts(BTreeMap<Region, Count>);
 
 impl Counts {
-    pub(super) fn of(&mut self, region: Region) -> &mut Count {
+    pub(crate) fn of(&mut self, region: Region) -> &mut Count {
         self.0.entry(region).or_default()
     }
 

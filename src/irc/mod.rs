@@ -188,6 +188,8 @@ pub enum View {
         done: u64,
         /// It takes no more work.
         drained: bool,
+        /// How many of its claims are for regions that it does not know.
+        unknown: usize,
     },
     /// A customer.
     Customer {
@@ -254,7 +256,11 @@ impl Machine for Party {
             }
             PartyState::Server(state) => {
                 let ServerState { working, drained, done } = state;
-                View::Server { working: working.len(), done: *done, drained: *drained }
+                let unknown = match self {
+                    Self::Server(server) => server.unknown(state),
+                    _ => 0,
+                };
+                View::Server { working: working.len(), done: *done, drained: *drained, unknown }
             }
             PartyState::Customer(state) => {
                 View::Customer { waiting: state.queue.len(), last: state.last.clone() }
@@ -264,6 +270,12 @@ impl Machine for Party {
 
     fn deadline(&self, _: &PartyState) -> Option<Timer> {
         None
+    }
+
+    /// There is one `Switched` for each peering whose half is to go on, and nothing repeats it. An answer to a
+    /// customer may get lost: who has no answer asks again under the same token.
+    fn may_be_dropped(&self, msg: &Msg) -> bool {
+        !matches!(msg, Msg::Switched(_))
     }
 
     fn check(&self, _: Id, state: &PartyState) {

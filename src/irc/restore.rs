@@ -201,7 +201,10 @@ impl Desk<'_> {
                         let link = Link::Syncing { nonce: asked, after, closed };
                         self.set_link(region, link);
                     }
-                    None => self.thaw(region, &closed),
+                    None => {
+                        self.state.counts.of(region).sweeps += 1;
+                        self.thaw(region, &closed);
+                    }
                 }
             }
             Link::Open
@@ -216,6 +219,7 @@ impl Desk<'_> {
                     }
                     None => {
                         self.state.sweeps.remove(&region);
+                        self.state.counts.of(region).sweeps += 1;
                     }
                 }
             }

@@ -74,14 +74,18 @@ impl IrcServer {
         match msg {
             Msg::Claimed(claim) if from_control => {
                 let (work, epoch) = claim.call.tag;
-                if state.drained || !self.remotes.contains_key(&claim.remote) {
+                if state.drained {
                     let outcome = Box::new(Outcome::Released);
                     o.send(src, Msg::Report { work, epoch, outcome });
                     return;
                 }
+                let is_unknown = !self.remotes.contains_key(&claim.remote);
                 let unsent = Some((claim.remote, Box::new(claim.call)));
                 state.working.insert(work, Job { epoch, unsent });
-                if self.safeguards.contains(Safeguards::I_20_EXTEND_BEFORE_CALL) {
+                if is_unknown {
+                    // A region that was added since: given back at once it would come again at once.
+                    o.set_timer(Timer::Call(work), self.deadline..self.deadline);
+                } else if self.safeguards.contains(Safeguards::I_20_EXTEND_BEFORE_CALL) {
                     o.set_timer(Timer::Call(work), self.deadline..self.deadline);
                     o.send(src, Msg::Extend { work, epoch });
                 } else {
@@ -146,8 +150,20 @@ impl IrcServer {
         }
     }
 
+    /// How many claims it has for regions that it does not know: its cluster file is older than its control plane's.
+    /// It can only keep them for the time of a call and give them back.
+    //= SPEC REGION-16
+    pub(super) fn unknown(&self, state: &ServerState) -> usize {
+        let is_unknown = |job: &&Job| {
+            let remote = job.unsent.as_ref().map(|(remote, _)| remote);
+            remote.is_some_and(|remote| !self.remotes.contains_key(remote))
+        };
+        state.working.values().filter(is_unknown).count()
+    }
+
     fn poll(&self, state: &ServerState, o: &mut Out) {
-        let busy = u8::try_from(state.working.len()).unwrap_or(u8::MAX);
+        // What it cannot carry takes no room from what it can.
+        let busy = u8::try_from(state.working.len() - self.unknown(state)).unwrap_or(u8::MAX);
         let max = self.width.saturating_sub(busy);
         if max > 0 && !state.drained {
             let kinds = self.kinds.iter().copied().collect();

@@ -17,7 +17,7 @@ use super::Guard;
 use super::clock::{BootClock, BootInstant};
 use super::counts::Counts;
 use super::runtime;
-use super::storage::{Reader, StorageError};
+use super::storage::{Legend, Reader, StorageError};
 use crate::durable::Durable;
 use crate::lease::record::NodeId;
 use crate::step::Machine;
@@ -101,6 +101,9 @@ pub struct Spec<A: Actor> {
     /// The storage file. Without one the node forgets everything when it ends, and its incarnations
     /// are drawn at random: for demonstrations and tests.
     pub storage: Option<PathBuf>,
+    /// What the numbers in the storage stand for, where that is not fixed: a storage whose numbers stand for
+    /// something else is refused.
+    pub legend: Option<Legend>,
     /// The actors, each with the index of its lease.
     pub actors: Vec<(u16, A)>,
     /// What is done for messages of an actor to itself.
@@ -124,6 +127,7 @@ impl<A: Runnable> Spec<A> {
             bind,
             peers,
             storage: None,
+            legend: None,
             actors: Vec::new(),
             hooks: Box::new(|_: u16, _: &A::Msg| HandBack::Now),
             seal: Box::new(Plain),

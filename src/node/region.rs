@@ -3,6 +3,7 @@
 //! The same runtime runs them as runs the nodes of a lease. [`control`] is what customers and operators
 //! talk to.
 
+mod ages;
 pub mod control;
 pub mod health;
 mod json;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::storage::Legend;
 use super::{Bind, HandBack, Spec};
 use crate::config::{Config, Node, Region, Role};
 use crate::irc::Party;
@@ -27,7 +29,7 @@ use crate::irc::msg::{Answer, CallError, Kind, Msg};
 use crate::irc::safeguards::Safeguards;
 use crate::irc::server::IrcServer;
 
-pub use json::{id_text, parse_id, parse_record, parse_version, record_text};
+pub use json::{audited, id_text, parse_id, parse_record, parse_version, record_text};
 
 /// The index under which a region's node has its actor.
 pub const INDEX: u16 = 0;
@@ -132,6 +134,7 @@ pub fn spec(config: &Config, name: &str) -> Result<(Spec<Party>, Calls), RegionE
     let party = match node.role {
         Role::ControlPlane => {
             let key = seal_key(&region.seal_key, &node.storage)?;
+            spec.legend = Some(legend(config, region));
             Party::Control(control_plane(config, node, region, key))
         }
         _ => Party::Server(server(config, region)),
@@ -148,6 +151,12 @@ pub fn spec(config: &Config, name: &str) -> Result<(Spec<Party>, Calls), RegionE
         HandBack::Now
     });
     Ok((spec, calls))
+}
+
+/// What the numbers in the storage of this region's control plane stand for.
+pub fn legend(config: &Config, region: &Region) -> Legend {
+    let regions = config.regions.iter().map(|region| region.name.clone()).collect();
+    Legend { regions, tick: region.policy.tick }
 }
 
 fn control_plane(config: &Config, node: &Node, region: &Region, key: SealKey) -> ControlPlane {

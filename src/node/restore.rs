@@ -9,7 +9,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::storage::{Reader, Row, StorageError, Store};
+use super::region;
+use super::storage::{Legend, Reader, Row, StorageError, Store};
+use crate::config::{Config, Region};
 use crate::irc::Storage;
 use crate::irc::audit::Entry;
 use crate::irc::durable;
@@ -22,6 +24,36 @@ use crate::lease::record::NodeId;
 const INDEX: u16 = 0;
 /// How many entries of an audit log one transaction writes.
 const ENTRIES_PER_COMMIT: usize = 10_000;
+
+/// Whose storage a file has to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub cluster: String,
+    /// The control plane's node.
+    pub node: NodeId,
+    /// What the numbers in the file stand for.
+    pub legend: Legend,
+}
+
+impl Owner {
+    /// The control plane of this region.
+    pub fn of(config: &Config, region: &Region) -> Self {
+        let (cluster, node) = (config.cluster.clone(), region.control_plane);
+        Self { cluster, node, legend: region::legend(config, region) }
+    }
+
+    /// Opens a file that has to be there.
+    fn open(&self, file: &Path) -> Result<Store, StorageError> {
+        if !file.exists() {
+            let (path, reason) = (file.to_owned(), "it is not there".to_owned());
+            return Err(StorageError::Io { path, reason });
+        }
+        let store = Store::open(file, &self.cluster, self.node)?;
+        store.check_legend(&self.legend)?;
+        Ok(store)
+    }
+}
 
 /// What was put back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,13 +108,8 @@ pub enum RestoreError {
 /// # Errors
 ///
 /// [`RestoreError::Storage`] if the file is not there, is not this node's, is in use or is damaged.
-pub fn read(cluster: &str, node: NodeId, file: &Path) -> Result<Option<Ledger>, RestoreError> {
-    if !file.exists() {
-        let (path, reason) = (file.to_owned(), "it is not there".to_owned());
-        return Err(StorageError::Io { path, reason }.into());
-    }
-    let store = Store::open(file, cluster, node)?;
-    let ledger = store.restore::<Storage>(INDEX)?;
+pub fn read(owner: &Owner, file: &Path) -> Result<Option<Ledger>, RestoreError> {
+    let ledger = owner.open(file)?.restore::<Storage>(INDEX)?;
     Ok(ledger.map(|Storage::Control(ledger)| ledger))
 }
 
@@ -92,16 +119,8 @@ pub fn read(cluster: &str, node: NodeId, file: &Path) -> Result<Option<Ledger>, 
 /// # Errors
 ///
 /// As [`read`].
-pub fn read_audit(
-    cluster: &str,
-    node: NodeId,
-    file: &Path,
-) -> Result<Vec<(u64, Entry)>, RestoreError> {
-    if !file.exists() {
-        let (path, reason) = (file.to_owned(), "it is not there".to_owned());
-        return Err(StorageError::Io { path, reason }.into());
-    }
-    audit_in(&Store::open(file, cluster, node)?.reader(), file)
+pub fn read_audit(owner: &Owner, file: &Path) -> Result<Vec<(u64, Entry)>, RestoreError> {
+    audit_in(&owner.open(file)?.reader(), file)
 }
 
 /// Reads the whole audit log of a control plane that runs.
@@ -123,8 +142,7 @@ pub fn audit_in(reader: &Reader, file: &Path) -> Result<Vec<(u64, Entry)>, Resto
 /// [`RestoreError`]; there is no file of that name then, or one that is not whole and has no ledger.
 //= SPEC REGION-9
 pub fn write(
-    cluster: &str,
-    node: NodeId,
+    owner: &Owner,
     target: &Path,
     ledger: Ledger,
     audit: &[(u64, Entry)],
@@ -132,7 +150,8 @@ pub fn write(
     if target.exists() {
         return Err(RestoreError::Exists(target.display().to_string()));
     }
-    let store = Store::open(target, cluster, node)?;
+    let mut store = Store::open(target, &owner.cluster, owner.node)?;
+    store.agree_on_legend(&owner.legend)?;
     let (mut committer, progress) = store
         .into_committer()
         .map_err(|error| StorageError::Io { path: target.to_owned(), reason: error.to_string() })?;
@@ -212,8 +231,7 @@ pub fn check_lineage(backup: &Ledger, current: &Ledger) -> Result<(), RestoreErr
 ///
 /// [`RestoreError`]; nothing has been written then.
 pub fn put_back(
-    cluster: &str,
-    node: NodeId,
+    owner: &Owner,
     backup: &Path,
     current: Option<&Path>,
     target: &Path,
@@ -223,11 +241,11 @@ pub fn put_back(
         return Err(RestoreError::Exists(target.display().to_string()));
     }
     let current = match current {
-        Some(current) => read(cluster, node, current)?,
+        Some(current) => read(owner, current)?,
         None => None,
     };
-    let (ledger, restored) = plan(cluster, node, backup, current, (above, tag))?;
-    write(cluster, node, target, ledger, &read_audit(cluster, node, backup)?)?;
+    let (ledger, restored) = plan(owner, backup, current, (above, tag))?;
+    write(owner, target, ledger, &read_audit(owner, backup)?)?;
     Ok(restored)
 }
 
@@ -237,14 +255,13 @@ pub fn put_back(
 ///
 /// [`RestoreError`].
 pub fn plan(
-    cluster: &str,
-    node: NodeId,
+    owner: &Owner,
     backup: &Path,
     current: Option<Ledger>,
     (above, tag): (u64, u64),
 ) -> Result<(Ledger, Restored), RestoreError> {
-    let ledger = read(cluster, node, backup)?
-        .ok_or_else(|| RestoreError::Empty(backup.display().to_string()))?;
+    let ledger =
+        read(owner, backup)?.ok_or_else(|| RestoreError::Empty(backup.display().to_string()))?;
     if let Some(current) = &current {
         check_lineage(&ledger, current)?;
     }
@@ -268,9 +285,17 @@ pub fn plan(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::irc::audit::{self, Cause, KEPT};
     use crate::irc::msg::Command;
+
+    fn owner(regions: &[&str]) -> Owner {
+        let regions = regions.iter().map(|&name| name.to_owned()).collect();
+        let legend = Legend { regions, tick: Duration::from_secs(60) };
+        Owner { cluster: "c".to_owned(), node: NodeId(0), legend }
+    }
 
     fn ledger(lives: &[(u64, u64)], life: u64) -> Ledger {
         let mut ledger = Ledger::default();
@@ -284,6 +309,7 @@ mod tests {
     #[test]
     fn a_backup_holds_the_whole_audit_log() {
         let directory = tempfile::tempdir().unwrap();
+        let owner = owner(&["east", "west"]);
         let mut ledger = ledger(&[(1, 5)], 1);
         let mut all = Vec::new();
         let end = KEPT + 300;
@@ -304,13 +330,13 @@ mod tests {
             all.push((number, entry));
         }
         let file = |name: &str| directory.path().join(name);
-        let whole = |name: &str| read_audit("c", NodeId(0), &file(name)).unwrap();
-        write("c", NodeId(0), &file("backup"), ledger.clone(), &all).unwrap();
+        let whole = |name: &str| read_audit(&owner, &file(name)).unwrap();
+        write(&owner, &file("backup"), ledger.clone(), &all).unwrap();
         assert_eq!(whole("backup"), all, "memory has let go of the first ones, the backup has not");
         // Put back, the chain goes on from the backup.
         let (backup, target) = (file("backup"), file("target"));
-        put_back("c", NodeId(0), &backup, None, &target, (0, 7)).unwrap();
-        let restored = read("c", NodeId(0), &target).unwrap().unwrap();
+        put_back(&owner, &backup, None, &target, (0, 7)).unwrap();
+        let restored = read(&owner, &target).unwrap().unwrap();
         let entries = whole("target");
         assert_eq!(entries[..all.len()], all[..]);
         assert_eq!(entries.len(), all.len() + 1);
@@ -329,5 +355,35 @@ mod tests {
         assert!(!is_good(&ledger(&[(1, 6)], 1)), "what the restore has left behind");
         assert!(!is_good(&ledger(&[(1, 5), (2, 0)], 2)), "a life that it does not come from");
         assert!(!is_good(&ledger(&[(1, 5), (3, 0)], 8)), "another life of the same number");
+    }
+    //= SPEC REGION-13 test
+    #[test]
+    fn a_backup_says_what_its_numbers_stand_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        let then = owner(&["east", "west"]);
+        write(&then, &file("backup"), ledger(&[(1, 5)], 1), &[]).unwrap();
+        // A region that was added since is behind those that were there.
+        let now = owner(&["east", "west", "north"]);
+        put_back(&now, &file("backup"), None, &file("target"), (0, 7)).unwrap();
+        assert!(read(&now, &file("target")).unwrap().is_some());
+        // What was put back is of the present file, and no longer of the old one.
+        let mut slow = now.clone();
+        slow.legend.tick = Duration::from_secs(1);
+        let others = [then, owner(&["north", "east", "west"]), owner(&["east", "north"]), slow];
+        for other in others {
+            let error = read(&other, &file("target")).unwrap_err();
+            let is_it = matches!(error, RestoreError::Storage(StorageError::OtherLegend { .. }));
+            assert!(is_it, "{error}");
+            let error = put_back(&other, &file("target"), None, &file("again"), (0, 8));
+            assert!(error.is_err() && !file("again").exists(), "{other:?}");
+        }
+        // Rows that nothing explains are not taken for anything.
+        let store = Store::open(&file("bare"), "c", NodeId(0)).unwrap();
+        let (mut committer, _) = store.into_committer().unwrap();
+        committer.save(INDEX, Row::difference(None, &Storage::Control(ledger(&[(1, 5)], 1))));
+        committer.finish();
+        let error = read(&now, &file("bare")).unwrap_err().to_string();
+        assert!(error.contains("legend is missing"), "{error}");
     }
 }

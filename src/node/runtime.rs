@@ -15,7 +15,8 @@
 //!
 //! Everything that waits is bounded. Too many waiting sends lose the oldest, which some timer sends
 //! again; too many saves under way make the loop leave messages in the socket, where the system
-//! drops them. A save is never dropped, and neither is the end of a term: no timer would ask for that again.
+//! drops them. A save is never dropped, and neither is what an actor says to itself and no timer would say again: the
+//! end of a term, or that a half has been switched.
 
 mod input;
 mod output;
@@ -54,7 +55,7 @@ const SAVES_MAX: u64 = 4096;
 const HELD_MAX: usize = 4096;
 /// How many datagrams may wait for the socket.
 const OUT_MAX: usize = 4096;
-/// How many messages of actors to themselves may wait, not counting the ends of terms: an actor has one of those.
+/// How many messages of actors to themselves may wait, not counting those that nobody would send again.
 const HANDED_MAX: usize = 4096;
 /// How long a graceful end may take to make saves durable and send what waited for them.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -209,6 +210,8 @@ struct Loop<'a, A: Runnable> {
     told: Option<(u16, A::Msg)>,
     /// Messages to hand back, by place.
     handed: VecDeque<(usize, A::Msg)>,
+    /// How many of those, and of the ones that are not done yet, may be dropped.
+    droppable: usize,
     /// Those that are not done yet; and when, for those whose hook takes a time.
     errands: BTreeMap<u64, Errand<A::Msg>>,
     errand_timers: Timers<u64>,
@@ -231,7 +234,7 @@ fn open<'a, A: Runnable>(
     inbox: mpsc::Receiver<(u16, A::Msg)>,
     mut publishers: Publishers<A>,
 ) -> Result<(Loop<'a, A>, Opened), StartError> {
-    let Spec { cluster, me, bind, peers, storage, actors, hooks, seal, recorder } = spec;
+    let Spec { cluster, me, bind, peers, storage, legend, actors, hooks, seal, recorder } = spec;
     if usize::from(me.0) >= peers.len() {
         return Err(StartError::NotInAddressBook { me, nodes: peers.len() });
     }
@@ -251,6 +254,9 @@ fn open<'a, A: Runnable>(
     let (incarnation, saving) = match storage {
         Some(path) => {
             let mut store = Store::open(&path, &cluster, me)?;
+            if let Some(legend) = &legend {
+                store.agree_on_legend(legend)?;
+            }
             for (lease, _) in &actors {
                 saved.push(store.restore::<A::Storage>(*lease)?);
             }
@@ -301,6 +307,7 @@ fn open<'a, A: Runnable>(
         inbox,
         told: None,
         handed: VecDeque::new(),
+        droppable: 0,
         errands: BTreeMap::new(),
         errand_timers: Timers::new(),
         errand_next: 0,

@@ -1,7 +1,7 @@
 //! What a node remembers across crashes: one redb file for each node process.
 //!
-//! Two tables. `meta` says whose file this is: format, cluster, node, and how often the node has
-//! started. `rows` holds what the actors have saved, by lease index (u16, big endian), kind (one
+//! Two tables. `meta` says whose file this is: format, cluster, node, how often the node has
+//! started, and what a control plane's rows mean ([`Legend`]). `rows` holds what the actors have saved, by lease index (u16, big endian), kind (one
 //! byte) and the row's own key. Every value begins with the xxh3 checksum of key and value, so that
 //! a row that was damaged, or moved to another key, is an error and not a vote that nobody cast.
 //!
@@ -11,6 +11,8 @@
 //!
 //! A commit that fails is never tried again: after a failed fsync nobody knows which of the pages
 //! that were written before it are on the disk.
+
+mod legend;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -32,13 +34,15 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::durable::Durable;
 use crate::lease::record::NodeId;
 
+pub use legend::Legend;
+
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
 /// What the file says it is.
 const FORMAT: &[u8] = b"tenure node storage";
-/// The version of the layout of tables, keys and values.
-const FORMAT_VERSION: u32 = 1;
+/// The version of the layout of tables, keys and values, the rows of the actors included.
+const FORMAT_VERSION: u32 = 2;
 /// The kind byte of the rows of an actor's storage. Other kinds are free for what a node may have to
 /// remember besides.
 const KIND_ACTOR: u8 = 0;
@@ -101,12 +105,12 @@ pub enum StorageError {
         /// The file.
         path: PathBuf,
     },
-    /// A later release has written it.
+    /// Another release has written it.
     #[error(
         "{} has format {found}, this release reads {FORMAT_VERSION}: run the release that wrote it",
         path.display()
     )]
-    NewerFormat {
+    OtherFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
@@ -117,6 +121,21 @@ pub enum StorageError {
     NotADatabase {
         /// The file.
         path: PathBuf,
+    },
+    /// Its rows mean something else than the cluster file says.
+    #[error(
+        "{} was written under {found}, and the cluster file has {expected}: its rows name regions by their places and \
+         count ticks, so put list and tick back; add regions at the end of the file only, and leave one that is gone \
+         where it is",
+        path.display()
+    )]
+    OtherLegend {
+        /// The file.
+        path: PathBuf,
+        /// Under what it was written.
+        found: Legend,
+        /// What the cluster file has.
+        expected: Legend,
     },
     /// It belongs to a node of another cluster.
     #[error("{} belongs to cluster {found:?}, not {expected:?}: name this cluster's file", path.display())]
@@ -216,7 +235,7 @@ impl Store {
         let looked = catch_unwind(AssertUnwindSafe(|| look(path, cluster, node)));
         if let Ok(Err(
             error @ (StorageError::Foreign { .. }
-            | StorageError::NewerFormat { .. }
+            | StorageError::OtherFormat { .. }
             | StorageError::WrongCluster { .. }
             | StorageError::WrongNode { .. }),
         )) = looked
@@ -571,7 +590,7 @@ fn read_meta(
     }
     let found = u32::from_be_bytes(number(path, &need("version")?)?);
     if found != FORMAT_VERSION {
-        return Err(StorageError::NewerFormat { path: path.to_owned(), found });
+        return Err(StorageError::OtherFormat { path: path.to_owned(), found });
     }
     let found = String::from_utf8_lossy(&need("cluster")?).into_owned();
     if found != cluster {

@@ -171,6 +171,10 @@ impl Machine for Toy {
         matches!(msg, Say::Text(text) if text == "end of the term")
     }
 
+    fn may_be_dropped(&self, msg: &Say) -> bool {
+        !self.is_withdrawal(msg) && !matches!(msg, Say::Pong(_))
+    }
+
     fn check(&self, _: Id, state: &u64) {
         assert!(*state != POISON, "a toy never counts that far");
     }

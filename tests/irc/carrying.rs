@@ -340,3 +340,44 @@ fn a_server_begins_at_a_random_time() {
     let all = Duration::ZERO..server.poll;
     assert!(effects.contains(&Effect::SetTimer(Timer::Poll, all)));
 }
+
+/// The control plane's cluster file has a region that the server's has not.
+//= SPEC REGION-16 test
+#[test]
+fn a_server_that_does_not_know_a_region_does_not_spin() {
+    let mut net = Net::new(3);
+    let server = net.server(0);
+    let Party::Server(actor) = &mut net.parties[server] else { panic!("a server") };
+    actor.remotes.remove(&Region(2));
+    let width = usize::from(actor.width);
+    // More of it than the server takes at a time, and behind it something that it can carry.
+    for network in 1..=8 {
+        net.create(0, 2, network);
+    }
+    let id = net.create(0, 1, 9);
+    net.sent.clear();
+    for _ in 0..20 {
+        net.fire(server, Timer::Poll);
+        while let Some((src, dst, msg)) = net.queue.pop_front() {
+            net.deliver(src, dst, msg);
+            assert!(net.sent.get(&server).is_none_or(|&sent| sent < 100), "it spins");
+        }
+    }
+    assert_eq!(net.label(0, id), Some(Label::PendingAcceptance), "the rest goes on");
+    let kept = net.control(0).claims.len();
+    assert_eq!(kept, 8, "and what it cannot carry it keeps for a while");
+    assert!(kept > width);
+    // 20 polls, and one extension, one call and one report with the poll that follows it.
+    assert!(net.sent[&server] <= 20 + 4, "{} messages", net.sent[&server]);
+    // Then it gives it back, and another server may have it.
+    for timer in net.armed(server, |timer| matches!(timer, Timer::Call(_))) {
+        net.fire(server, timer);
+    }
+    while let Some((src, dst, msg)) = net.queue.pop_front() {
+        if !matches!(msg, Msg::Poll { .. }) {
+            net.deliver(src, dst, msg);
+        }
+    }
+    assert!(net.control(0).claims.is_empty());
+    assert!(net.control(0).waits.is_empty(), "nothing was tried in vain");
+}

@@ -2,6 +2,38 @@
 
 use super::net::*;
 
+/// What is over is shown for a while, whatever the customer calls.
+//= SPEC IRC-7 test
+#[test]
+fn no_call_of_a_customer_shows_what_is_hidden() {
+    let mut net = Net::with(2, &|control| control.policy.remember = 10_000);
+    let shown = |net: &mut Net, region, id| {
+        let get = net.ask(region, ALICE, Request::Get { id }).is_ok();
+        let explained = net.ask(region, ALICE, Request::Explain { id });
+        assert_eq!(explained.is_ok(), get, "{explained:?}");
+        assert!(get || explained == Err(CallError::NotFound), "{explained:?}");
+        get
+    };
+    // There is no such network there: the accepter's owner never hears of it.
+    let failed = net.create(0, 1, 12);
+    let Party::Control(control) = &mut net.parties[1] else { panic!("a control plane") };
+    control.networks.remove(&Network(12));
+    let rejected = net.create(0, 1, 1);
+    net.settle();
+    assert_eq!(net.labels(failed), both(Label::Failed));
+    assert!(shown(&mut net, 0, failed) && !shown(&mut net, 1, failed));
+    net.change(1, rejected, Verb::Reject).expect("rejected");
+    net.settle();
+    assert!(shown(&mut net, 0, rejected) && shown(&mut net, 1, rejected));
+    for _ in 0..120 {
+        net.tick(0);
+        net.tick(1);
+    }
+    // Two hours for the one who has rejected it, two days for the other one.
+    assert!(shown(&mut net, 0, rejected) && !shown(&mut net, 1, rejected));
+    assert!(!shown(&mut net, 0, failed));
+}
+
 //= SPEC IRC-1 test
 //= SPEC IRC-31 test
 #[test]

@@ -14,7 +14,7 @@ use tenure::config::Config;
 use tenure::irc::audit::Entry;
 use tenure::irc::facts::SealKey;
 use tenure::irc::ledger::Ledger;
-use tenure::node::restore;
+use tenure::node::restore::{self, Owner};
 
 use super::links::{Joint, Links};
 use super::ports::address;
@@ -225,6 +225,25 @@ impl World {
         panic!("{name} never got its port");
     }
 
+    /// Starts a member that is to refuse; what it says.
+    pub fn refusal(&self, member: usize) -> String {
+        let Member { name, file, .. } = &self.members[member];
+        let child = Command::new(env!("CARGO_BIN_EXE_tenure"))
+            .args(["node", "--id", name, "--config"])
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.expect("the program starts");
+        let has_ended = soon(PATIENCE, || child.try_wait().is_ok_and(|status| status.is_some()));
+        let _ = child.kill();
+        let output = child.wait_with_output().expect("a child can be waited for");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(has_ended && !output.status.success(), "{name} has started: {text}");
+        text
+    }
+
     /// Ends a member's process with SIGKILL.
     pub fn kill(&self, member: usize) {
         if let Some(mut child) = self.members[member].child.lock().unwrap().take() {
@@ -269,14 +288,16 @@ impl World {
     pub fn ledger(&self, region: usize) -> Ledger {
         let config = Config::load(self.file(self.control_plane(region))).unwrap();
         let node = config.node(&format!("r{region}")).unwrap();
-        restore::read(&config.cluster, node.id, &node.storage).unwrap().expect("it has a ledger")
+        let owner = Owner::of(&config, &config.regions[region]);
+        restore::read(&owner, &node.storage).unwrap().expect("it has a ledger")
     }
 
     /// The whole audit log on a region's disk. Its control plane must not be running.
     pub fn audit(&self, region: usize) -> Vec<(u64, Entry)> {
         let config = Config::load(self.file(self.control_plane(region))).unwrap();
         let node = config.node(&format!("r{region}")).unwrap();
-        restore::read_audit(&config.cluster, node.id, &node.storage).unwrap()
+        let owner = Owner::of(&config, &config.regions[region]);
+        restore::read_audit(&owner, &node.storage).unwrap()
     }
 
     /// What a region seals its facts with.

@@ -13,7 +13,8 @@
 //! | `freeze` | | begins a new life, frozen towards every peer until `thaw` |
 //! | `thaw` | | lets that freeze end, towards each peer as soon as that one has said what it knows |
 //! | `dispose`, `readmit` | `peer` | declares a region gone for good; lets it come back |
-//! | `records` | `peer`?, `parked`? | the work log |
+//! | `records` | `peer`?, `parked`?, `after`?, `limit`? | the work log, in the order of its records, and whether there are more |
+//! | `record` | `record` | one record of the work log |
 //! | `redrive`, `discard` | `record` | tries a record again that is set aside; gives it up |
 //! | `disagreements` | `peer`? | the peerings that the other side may see otherwise, why, and for how long |
 //! | `report` | | what the last freeze towards each peer has brought to light |
@@ -117,6 +118,11 @@ enum Request {
         peer: Option<String>,
         #[serde(default)]
         parked: bool,
+        after: Option<String>,
+        limit: Option<usize>,
+    },
+    Record {
+        record: String,
     },
     Redrive(OfRecord),
     Discard(OfRecord),
@@ -289,7 +295,10 @@ impl Control {
                 self.operate(Command::Dispose(peer), dry_run).await
             }
             Request::Readmit(OfPeer { peer, dry_run }) => self.readmit(&peer, dry_run).await,
-            Request::Records { peer, parked } => self.records(peer.as_deref(), parked).await,
+            Request::Records { peer, parked, after, limit } => {
+                self.records(peer.as_deref(), parked, after.as_deref(), limit).await
+            }
+            Request::Record { record } => self.record(&record).await,
             Request::Redrive(OfRecord { record, dry_run }) => {
                 let record = self.parked(&record).await?;
                 self.operate(Command::Redrive(record), dry_run).await

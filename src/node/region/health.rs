@@ -7,8 +7,8 @@
 //! | `/metrics` | always: the text format of Prometheus | |
 //!
 //! A control plane that is frozen is ready: it answers its customers. The names of the metrics are at
-//! `describe`. Ages are in the region's own clock, whose unit is a tick: alarms belong on these, not
-//! on numbers of records.
+//! `describe`. Alarms belong on the ages, not on numbers of records. An age is the greater of that on the
+//! region's own clock, whose unit is a tick, and that on the node's clock since its start.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::INDEX;
+use super::ages::Ages;
 use super::looks::disagreements;
 use crate::config::Config;
 use crate::http::{show, yes_or_no};
@@ -29,15 +30,18 @@ use crate::irc::pace::{Breaker, Pace};
 use crate::irc::peering::Label;
 use crate::irc::{ControlView, Party, View};
 use crate::node::Handle;
+use crate::node::clock::BootInstant;
 
 /// What is asked about.
 struct Health {
     handle: Arc<Handle<Party>>,
     config: Arc<Config>,
     metrics: PrometheusHandle,
+    ages: Arc<Ages>,
 }
 
-/// The service of a node of a region. Serve it with axum, on an address that is not for everybody.
+/// The service of a node of a region. Serve it with axum, on an address that is not for everybody. It follows what
+/// the node shows, so it must be made within a tokio runtime.
 //= SPEC REGION-12
 pub fn router(
     handle: Arc<Handle<Party>>,
@@ -45,14 +49,32 @@ pub fn router(
     metrics: PrometheusHandle,
 ) -> Router {
     describe();
+    let ages = Arc::new(Ages::default());
+    tokio::spawn(follow(Arc::clone(&handle), Arc::clone(&ages)));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
-        .with_state(Arc::new(Health { handle, config, metrics }))
+        .with_state(Arc::new(Health { handle, config, metrics, ages }))
 }
 
-/// Says what each metric is. All but the last four have the label `remote`, the other region.
+/// Shows `ages` whatever a control plane shows, until the node ends.
+async fn follow(handle: Arc<Handle<Party>>, ages: Arc<Ages>) {
+    let Some(mut views) = handle.views(INDEX) else { return };
+    drop(handle);
+    loop {
+        if let Some(View::Control(view)) =
+            views.borrow_and_update().as_ref().map(|published| &published.view)
+        {
+            ages.see(view, BootInstant::now());
+        }
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Says what each metric is. All but the last five have the label `remote`, the other region.
 ///
 /// | name | what |
 /// |---|---|
@@ -63,6 +85,7 @@ pub fn router(
 /// | `irc_retry_budget` | retries that may go out now |
 /// | `irc_breaker_state` | 0 closed, 1 ramping, 2 open |
 /// | `irc_frozen`, `irc_frozen_seconds` | whether, and for how long, the region is frozen towards the remote |
+/// | `irc_sweep_age_seconds` | time since all that is known was last compared with the remote, or since the start |
 /// | `irc_disagreements`, `irc_disagreement_seconds` | peerings of which the two sides may have different views, and the greatest age |
 /// | `irc_stale_reports_total`, `irc_old_calls_total`, `irc_stale_incarnations_total` | what fencing has kept out |
 /// | `irc_lease_expiries_total` | claims that ran out without a report |
@@ -70,6 +93,7 @@ pub fn router(
 /// | `irc_peerings{state}` | peerings by their state |
 /// | `irc_drained` | takes no calls, or no work |
 /// | `irc_server_working`, `irc_server_reports_total` | of an IRC server: claims that it works on; reports that counted |
+/// | `irc_server_unknown_remote` | of an IRC server: claims for regions that its cluster file does not have |
 fn describe() {
     let gauges = [
         ("irc_queue_depth", "Records that are to be delivered to the remote."),
@@ -83,6 +107,7 @@ fn describe() {
         ("irc_peerings", "Peerings by their state here."),
         ("irc_drained", "1 while the node takes no calls, or no work."),
         ("irc_server_working", "Claims that the server works on."),
+        ("irc_server_unknown_remote", "Claims for regions that the server's file does not have."),
     ];
     for (name, what) in gauges {
         describe_gauge!(name, what);
@@ -91,6 +116,10 @@ fn describe() {
         (
             "irc_oldest_unacknowledged_seconds",
             "Age of the oldest record that the remote has not acknowledged.",
+        ),
+        (
+            "irc_sweep_age_seconds",
+            "Time since all that is known was last compared with the remote, or since the start.",
         ),
         ("irc_frozen_seconds", "How long the region is frozen towards the remote."),
         (
@@ -143,8 +172,9 @@ async fn show_metrics(State(health): Shared) -> Response {
         gauge!("irc_drained").set(flag(!takes_calls(&view)));
         match view {
             View::Control(view) => health.measure(&view),
-            View::Server { working, done, .. } => {
+            View::Server { working, done, unknown, .. } => {
                 gauge!("irc_server_working").set(working as f64);
+                gauge!("irc_server_unknown_remote").set(unknown as f64);
                 counter!("irc_server_reports_total").absolute(done);
             }
             View::Customer { .. } => {}
@@ -172,18 +202,23 @@ impl Health {
             gauge!("irc_peerings", "state" => label.to_string()).set(count as f64);
         }
         let different = disagreements(view);
+        let instant = BootInstant::now();
+        // What is asked about may be newer than what was followed.
+        self.ages.see(view, instant);
         for (&region, peer) in view.ledger.peers.iter() {
             let remote = || self.config.region_name(region).to_owned();
             let records = view.ledger.records.iter().filter(|(_, one)| one.remote == region);
-            let (mut depth, mut parked, mut oldest) = (0_u32, 0_u32, None);
-            for (_, record) in records {
+            let (mut depth, mut parked, mut since, mut oldest) = (0_u32, 0_u32, None, None);
+            for (&id, record) in records {
                 *(if record.parked { &mut parked } else { &mut depth }) += 1;
-                oldest = oldest.into_iter().chain([record.since]).min();
+                since = since.into_iter().chain([record.since]).min();
+                oldest = oldest.or(Some(id));
             }
             let now = view.ledger.head.clock;
             let age = |since: u64| self.seconds(now.saturating_sub(since));
-            gauge!("irc_oldest_unacknowledged_seconds", "remote" => remote())
-                .set(oldest.map_or(0.0, age));
+            let unacknowledged =
+                since.map_or(0.0, age).max(self.ages.oldest(region, oldest, instant));
+            gauge!("irc_oldest_unacknowledged_seconds", "remote" => remote()).set(unacknowledged);
             gauge!("irc_queue_depth", "remote" => remote()).set(depth);
             gauge!("irc_dead_letters", "remote" => remote()).set(parked);
             let of = |counts: &std::collections::BTreeMap<Region, usize>| {
@@ -196,13 +231,25 @@ impl Health {
             gauge!("irc_breaker_state", "remote" => remote()).set(breaker(&pace));
             let frozen = matches!(peer.link, Link::Preparing { .. } | Link::Syncing { .. });
             gauge!("irc_frozen", "remote" => remote()).set(flag(frozen));
-            let frozen_for = if frozen { age(peer.lost.since) } else { 0.0 };
+            let on_clock = if frozen { age(peer.lost.since) } else { 0.0 };
+            let frozen_for = on_clock.max(self.ages.frozen(region, instant));
             gauge!("irc_frozen_seconds", "remote" => remote()).set(frozen_for);
             let with_it = different.iter().filter(|one| one.peer == region);
             let longest = with_it.clone().filter_map(|one| one.age).max();
+            let of_it = |is_so: bool, age: f64| if is_so { age } else { 0.0 };
+            let longest = longest
+                .map_or(0.0, |age| self.seconds(age))
+                .max(of_it(with_it.clone().any(|one| one.frozen), frozen_for))
+                .max(of_it(with_it.clone().any(|one| one.record.is_some()), unacknowledged));
             gauge!("irc_disagreements", "remote" => remote()).set(with_it.count() as f64);
-            gauge!("irc_disagreement_seconds", "remote" => remote())
-                .set(longest.map_or(0.0, |age| self.seconds(age)));
+            gauge!("irc_disagreement_seconds", "remote" => remote()).set(longest);
+            // A region that is gone for good is compared with no more.
+            let compared = self.ages.compared(region, instant);
+            gauge!("irc_sweep_age_seconds", "remote" => remote()).set(if peer.disposed {
+                0.0
+            } else {
+                compared
+            });
             let count = view.counts.get(region);
             for (name, count) in [
                 ("irc_first_sends_total", count.first_sends),

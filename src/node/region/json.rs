@@ -195,8 +195,8 @@ fn cidr(block: Block) -> String {
     format!("{}/{}", std::net::Ipv4Addr::from(block.address), block.prefix)
 }
 
-/// An entry of the audit log.
-pub(super) fn audited(config: &Config, number: u64, entry: &Entry) -> Value {
+/// An entry of the audit log, as the control socket tells it.
+pub fn audited(config: &Config, number: u64, entry: &Entry) -> Value {
     let by = match &entry.cause {
         Cause::Call { caller, token } => {
             json!({ "by": "call", "account": caller.0, "call": format!("{token:016x}") })

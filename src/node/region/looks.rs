@@ -3,10 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::control::{Control, Inner};
-use super::json::{self, id_text, object, parse_id, record_text, word};
+use super::json::{self, id_text, object, parse_id, parse_record, record_text, word};
 use crate::irc::audit;
 use crate::irc::facts::{OpId, Region};
-use crate::irc::ledger::Link;
+use crate::irc::ledger::{Link, Record};
+use crate::irc::msg::RecordId;
 use crate::irc::pace::Breaker;
 use crate::irc::peering::Peering;
 use crate::irc::{ControlView, View};
@@ -25,7 +26,7 @@ pub(super) struct Disagreement {
     /// The region is frozen towards the other one.
     pub(super) frozen: bool,
     /// The oldest record that the other side has not acknowledged.
-    pub(super) record: Option<crate::irc::msg::RecordId>,
+    pub(super) record: Option<RecordId>,
     /// It is over here, and the other side has not said that it knows.
     pub(super) unconfirmed: bool,
     /// For how many ticks, as far as that is known.
@@ -75,7 +76,8 @@ impl Control {
             "counts": handle.counts(),
         }));
         match self.any_view().await? {
-            View::Server { working, done, drained } => {
+            View::Server { working, done, drained, unknown } => {
+                status.insert("unknown_remote".to_owned(), unknown.into());
                 status.insert("working".to_owned(), working.into());
                 status.insert("done".to_owned(), done.into());
                 status.insert("drained".to_owned(), drained.into());
@@ -141,30 +143,48 @@ impl Control {
         })
     }
 
-    pub(super) async fn records(&self, peer: Option<&str>, parked: bool) -> Answer {
-        let config = &self.inner.config;
+    /// The records behind `after`, as many as one answer tells.
+    pub(super) async fn records(
+        &self,
+        peer: Option<&str>,
+        parked: bool,
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Answer {
         let peer = peer.map(|peer| self.other(peer)).transpose()?;
+        let after = after.map(parse_record).transpose()?;
         let view = self.view().await?;
-        let mut wanted = view.ledger.records.iter().filter(|(_, record)| {
-            peer.is_none_or(|peer| record.remote == peer) && (record.parked || !parked)
+        let mut wanted = view.ledger.records.iter().filter(|(id, record)| {
+            let is_of_peer = peer.is_none_or(|peer| record.remote == peer);
+            after.is_none_or(|after| **id > after) && is_of_peer && (record.parked || !parked)
         });
-        let records: Vec<_> = wanted
-            .by_ref()
-            .take(RECORDS_MAX)
-            .map(|(&id, record)| {
-                json!({
-                    "record": record_text(id),
-                    "region": config.region_name(record.remote),
-                    "kind": record.kind.0,
-                    "id": id_text(config, record.id),
-                    "verb": word(&record.verb),
-                    "op": record.op,
-                    "lost": record.lost,
-                    "parked": record.parked,
-                })
-            })
-            .collect();
+        let some = wanted.by_ref().take(limit.unwrap_or(RECORDS_MAX).clamp(1, RECORDS_MAX));
+        let records: Vec<_> = some.map(|(&id, record)| self.recorded(id, record)).collect();
         Ok(object(json!({ "records": records, "more": wanted.next().is_some() })))
+    }
+
+    //= SPEC REGION-15
+    pub(super) async fn record(&self, text: &str) -> Answer {
+        let id = parse_record(text)?;
+        let records = self.view().await?.ledger.records;
+        let record = records.get(&id).ok_or_else(|| {
+            format!("there is no record {text}: it was delivered or given up, or never was")
+        })?;
+        Ok(object(json!({ "record": self.recorded(id, record) })))
+    }
+
+    fn recorded(&self, id: RecordId, record: &Record) -> Value {
+        let config = &self.inner.config;
+        json!({
+            "record": record_text(id),
+            "region": config.region_name(record.remote),
+            "kind": record.kind.0,
+            "id": id_text(config, record.id),
+            "verb": word(&record.verb),
+            "op": record.op,
+            "lost": record.lost,
+            "parked": record.parked,
+        })
     }
 
     /// The last entries of the audit log, those of one peering or all.

@@ -141,7 +141,7 @@ impl Control {
             return Err("a backup needs an absolute path: it is this node that writes it".into());
         }
         let ledger = self.view().await?.ledger;
-        let (cluster, node) = (self.inner.config.cluster.clone(), self.inner.node.id);
+        let owner = restore::Owner::of(&self.inner.config, &self.inner.region);
         let told = restore::about(&ledger);
         let target = path.clone();
         let (reader, storage) =
@@ -152,7 +152,7 @@ impl Control {
                 Some(reader) => restore::audit_in(reader, &storage)?,
                 None => Vec::new(),
             };
-            restore::write(&cluster, node, &target, ledger, &audit)
+            restore::write(&owner, &target, ledger, &audit)
         };
         tokio::task::spawn_blocking(write)
             .await

@@ -37,6 +37,7 @@ impl<A: Runnable> Loop<'_, A> {
             self.hook_is_done(key);
         }
         let Some((index, msg)) = self.handed.pop_front() else { return false };
+        self.droppable -= usize::from(self.slots[index].actor.may_be_dropped(&msg));
         self.shared.count(|counts| counts.handed_back += 1);
         self.handle(index, Input::Deliver { src: Id::from(self.me), msg }, Origin::Own);
         true

@@ -189,11 +189,16 @@ impl<A: Runnable> Loop<'_, A> {
     /// the work of a term that has ended does not go on for as long as the disk takes, and has ended also if
     /// the disk fails. All else is begun when it is durable, and all is handed back only then.
     //= SPEC TIME-18
+    //= SPEC TIME-19
     fn run_errand(&mut self, slot: usize, msg: A::Msg) {
-        let is_withdrawal = self.slots[slot].actor.is_withdrawal(&msg);
-        if !is_withdrawal && self.handed.len() + self.errands.len() >= HANDED_MAX {
-            self.shared.count(|counts| counts.dropped_handed_back += 1);
-            return;
+        let actor = &self.slots[slot].actor;
+        let is_withdrawal = actor.is_withdrawal(&msg);
+        if actor.may_be_dropped(&msg) {
+            if self.droppable >= HANDED_MAX {
+                self.shared.count(|counts| counts.dropped_handed_back += 1);
+                return;
+            }
+            self.droppable += 1;
         }
         let key = self.errand_next;
         self.errand_next += 1;

@@ -184,13 +184,15 @@ fn tamper(dir: &Dir, change: impl FnOnce(&redb::WriteTransaction)) {
 }
 
 #[test]
-fn a_later_format_is_refused() {
-    let dir = Dir::new();
-    tamper(&dir, |txn| {
-        let value = seal(b"version", &2u32.to_be_bytes());
-        txn.open_table(META).unwrap().insert("version", value.as_slice()).unwrap();
-    });
-    assert_eq!(dir.open().unwrap_err(), StorageError::NewerFormat { path: dir.file(), found: 2 });
+fn another_format_is_refused() {
+    for found in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
+        let dir = Dir::new();
+        tamper(&dir, |txn| {
+            let value = seal(b"version", &found.to_be_bytes());
+            txn.open_table(META).unwrap().insert("version", value.as_slice()).unwrap();
+        });
+        assert_eq!(dir.open().unwrap_err(), StorageError::OtherFormat { path: dir.file(), found });
+    }
 }
 
 #[test]

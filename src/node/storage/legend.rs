@@ -1,0 +1,96 @@
+//! What the numbers in a control plane's rows stand for.
+//!
+//! A ledger knows regions by their places in the cluster file, and time by ticks of the region's clock. So the names
+//! in the order of the file, and the length of a tick, lie in the file beside the rows, and in every copy of it.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use redb::{Durability, ReadableDatabase};
+use serde::{Deserialize, Serialize};
+
+use super::{META, StorageError, Store, commit_error, corrupt, corrupt_row, rows, seal, unseal};
+
+/// The key of the legend in the table `meta`.
+const KEY: &str = "legend";
+/// The index of the actor whose rows need a legend: a node of a region has one actor.
+const INDEX: u16 = 0;
+
+/// What the numbers in a control plane's rows stand for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Legend {
+    /// The names of the regions: the rows have the index.
+    pub regions: Vec<String>,
+    /// The unit of the region's clock.
+    pub tick: Duration,
+}
+
+/// In the words of a cluster file.
+impl fmt::Display for Legend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the regions {} and a tick of {:?}", self.regions.join(", "), self.tick)
+    }
+}
+
+impl Store {
+    /// Checks that this file's rows mean what they mean under the legend of a cluster file: the same tick, and the
+    /// same regions in the same places. There may be more behind them: a region that was added since.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::OtherLegend`] if they mean something else, [`StorageError::Corrupt`] if there are rows and
+    /// nothing says what they mean.
+    //= SPEC REGION-13
+    pub fn check_legend(&self, expected: &Legend) -> Result<(), StorageError> {
+        match self.legend()? {
+            Some(found) => {
+                let goes_on = expected.regions.starts_with(&found.regions);
+                if goes_on && found.tick == expected.tick {
+                    return Ok(());
+                }
+                let (path, expected) = (self.path.clone(), expected.clone());
+                Err(StorageError::OtherLegend { path, found, expected })
+            }
+            None if rows(&self.db, &self.path, INDEX)?.is_empty() => Ok(()),
+            None => Err(missing(&self.path)),
+        }
+    }
+
+    /// Checks as [`Self::check_legend`] does, and makes this the legend of the rows, durably: to be called before any
+    /// row is saved that could need it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::check_legend`], and if it cannot be made durable.
+    pub fn agree_on_legend(&mut self, legend: &Legend) -> Result<(), StorageError> {
+        self.check_legend(legend)?;
+        if self.legend()?.as_ref() == Some(legend) {
+            return Ok(());
+        }
+        let value = postcard::to_stdvec(legend).expect("memory is the only limit");
+        let write = || -> Result<(), redb::Error> {
+            let mut txn = self.db.begin_write()?;
+            txn.set_durability(Durability::Immediate)?;
+            txn.open_table(META)?.insert(KEY, seal(KEY.as_bytes(), &value).as_slice())?;
+            Ok(txn.commit()?)
+        };
+        write().map_err(|error| commit_error(&self.path, &error))
+    }
+
+    fn legend(&self) -> Result<Option<Legend>, StorageError> {
+        let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let meta = self.db.begin_read()?.open_table(META)?;
+            Ok(redb::ReadableTable::get(&meta, KEY)?.map(|value| value.value().to_vec()))
+        };
+        let sealed = read().map_err(|error| corrupt(&self.path, &error))?;
+        let Some(sealed) = sealed else { return Ok(None) };
+        let legend =
+            unseal(KEY.as_bytes(), &sealed).and_then(|value| postcard::from_bytes(value).ok());
+        legend.map(Some).ok_or_else(|| missing(&self.path))
+    }
+}
+
+fn missing(path: &Path) -> StorageError {
+    corrupt_row(path, "its legend is missing or has a wrong checksum".to_owned())
+}
