@@ -11,7 +11,8 @@ use rand::seq::IteratorRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::plan::{Fault, Kind, Plan};
-use super::run::{Birth, Duties, Setup, Simulation, Workload};
+use super::run::Simulation;
+use super::setup::{Birth, Duties, Setup, Workload};
 use super::watch::{Ear, Shared, thaw};
 use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::customer::Customer;

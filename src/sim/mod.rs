@@ -6,13 +6,16 @@
 //! and workload, so the same seed gives the same traces to the last byte. Nodes write the traces that real
 //! nodes write, and the same check judges them: see [`crate::trace::check`].
 
+mod faults;
 #[cfg(feature = "check")]
 pub mod irc;
 pub mod lease;
 pub mod plan;
 pub mod run;
+pub mod setup;
 #[cfg(feature = "check")]
 mod watch;
 
 pub use plan::{Fault, Kind, Plan};
-pub use run::{Birth, Duties, Setup, Simulated, Simulation, Workload};
+pub use run::Simulation;
+pub use setup::{Birth, Duties, Setup, Simulated, Workload};
