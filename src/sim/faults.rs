@@ -12,6 +12,9 @@ use crate::step::Input;
 use crate::trace::{Origin, Recorder};
 use crate::wire::Headers;
 
+/// How late a datagram comes once more.
+const LATEST: u64 = 60_000 * MS;
+
 impl<A, R, F, L> Simulation<A, R, F, L>
 where
     A: Simulated,
@@ -35,6 +38,7 @@ where
     pub(super) fn transmit(&mut self, from: u16, to: u16, bytes: Vec<u8>) {
         let mut delay = self.network.random_range(MS / 10..=2 * MS);
         let mut copies = 1;
+        let mut late = None;
         let mut length = bytes.len();
         let from_here: Vec<_> = self.faults_of(from).collect();
         if self.faults_of(to).any(|kind| matches!(kind, Kind::Isolate | Kind::Deaf)) {
@@ -45,12 +49,18 @@ where
                 Kind::Isolate => return,
                 Kind::Loss(often) if self.strikes(often) => return,
                 Kind::Double(often) if self.strikes(often) => copies = 2,
+                Kind::Late(often) if self.strikes(often) => {
+                    late = Some(self.network.random_range(0..=LATEST));
+                }
                 Kind::Delay(ms) => delay += self.network.random_range(0..=u64::from(ms) * MS),
                 Kind::Truncate(often) if self.strikes(often) => {
                     length = self.network.random_range(0..length.max(1));
                 }
                 _ => {}
             }
+        }
+        if let Some(after) = late {
+            self.at(self.now + delay + after, Event::Arrive(to, bytes[..length].to_vec()));
         }
         for _ in 0..copies {
             self.at(self.now + delay, Event::Arrive(to, bytes[..length].to_vec()));

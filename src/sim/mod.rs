@@ -6,6 +6,10 @@
 //! and workload, so the same seed gives the same traces to the last byte. Nodes write the traces that real
 //! nodes write, and the same check judges them: see [`crate::trace::check`].
 
+#[cfg(feature = "check")]
+mod customers;
+#[cfg(feature = "check")]
+mod ear;
 mod faults;
 #[cfg(feature = "check")]
 pub mod irc;
@@ -13,6 +17,8 @@ pub mod lease;
 pub mod plan;
 pub mod run;
 pub mod setup;
+#[cfg(feature = "check")]
+mod steps;
 #[cfg(feature = "check")]
 mod watch;
 
