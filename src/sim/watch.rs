@@ -13,7 +13,7 @@ use stateright::Model as _;
 
 use super::steps::Taken;
 use crate::irc::Storage;
-use crate::irc::facts::{OpId, Region};
+use crate::irc::facts::{Incarnation, OpId, Region};
 use crate::irc::ledger::{ControlState, Held, Ledger, Link};
 use crate::irc::msg::{Claim, ClaimEpoch, Command, Msg, Work};
 use crate::irc::peering::Side;
@@ -23,6 +23,9 @@ use crate::models::world::{Action, Flight, Observer as _};
 /// What a sweep may break for a moment: it brings the flag of a deletion before the record that lets the accepter
 /// decide. The models of it have no sweep.
 const AT_REST: &str = "dead_is_decided";
+
+/// What a record that is set aside breaks, until it is tried again or a sweep has told the same.
+const AGREEMENT: &str = "rest_is_agreement";
 
 /// What is asked of each save instead: a restore brings back lost requests whatever has come meanwhile.
 const OF_A_STEP: &str = "quota_kept";
@@ -64,8 +67,10 @@ pub(super) struct Past {
     is_disposed: bool,
     /// What each region has said that a request under a token has begun.
     pub(super) created: BTreeMap<(Region, u64), OpId>,
-    /// The highest epoch under which a region has ever handed out a piece of work.
-    epochs: BTreeMap<(u16, Work), ClaimEpoch>,
+    /// The last epoch under which a region has handed out a piece of work, and in which of its lives.
+    epochs: BTreeMap<(u16, Work), (Incarnation, ClaimEpoch)>,
+    /// Some record was set aside: what it says is not said before an operator or a sweep sees to it.
+    is_set_aside: bool,
 }
 
 impl Past {
@@ -113,6 +118,7 @@ impl Shared {
             is_disposed: false,
             created: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            is_set_aside: false,
         };
         let (seen, problem, rest) = (BTreeMap::new(), None, None);
         Self(Arc::new(Mutex::new(Watch { world, past, desks, now: 0, rest, problem, seen })))
@@ -141,6 +147,7 @@ impl Shared {
     pub(super) fn rest(&self) {
         let mut watch = self.lock();
         watch.rest = Some(watch.now);
+        watch.judge();
     }
 
     /// What has not come to pass, though there was time for it.
@@ -209,6 +216,7 @@ impl Watch {
     }
 
     fn set(&mut self, node: usize, ledger: Ledger) {
+        self.past.is_set_aside |= ledger.records.iter().any(|(_, record)| record.parked);
         let it = &mut self.past.state.nodes[node];
         it.state = Some(ControlState::new(ledger.clone()));
         it.storage = Some(Storage::Control(ledger));
@@ -267,8 +275,10 @@ impl Watch {
         }
         let is_quiet = self.is_quiet();
         let was_restored = !self.past.restored.is_empty();
+        let is_told_late = self.past.is_set_aside && self.rest.is_none();
         let broken = self.world.properties.iter().find(|property| {
             let is_asked = (is_quiet || property.name != AT_REST)
+                && (!is_told_late || property.name != AGREEMENT)
                 && property.name != OF_A_STEP
                 && !(was_restored && property.name == UNRESTORED);
             is_asked && !(property.condition)(&self.world, &self.past.state)
@@ -326,8 +336,12 @@ impl Watch {
             if step.before.claims.get(&work) == Some(held) {
                 continue;
             }
-            let highest = self.past.epochs.insert((node, work), held.epoch);
-            grows &= highest.is_none_or(|highest| held.epoch > highest);
+            let now = (step.after.ledger.head.incarnation, held.epoch);
+            let last = self.past.epochs.insert((node, work), now);
+            // Put back twice to one backup, a region has two lives of one number until a peer tells it so.
+            grows &= last.is_none_or(|(life, epoch)| {
+                held.epoch > epoch || (life.n == now.0.n && life != now.0)
+            });
         }
         if !grows {
             self.fail("epochs_only_grow");
