@@ -230,10 +230,16 @@ impl Customers {
     }
 
     /// A region that has declared this one gone, and lets it come back.
-    fn comes_back(&self, region: u16, view: &ControlView, views: &[Option<View>]) -> Option<Region> {
+    fn comes_back(
+        &self,
+        region: u16,
+        view: &ControlView,
+        views: &[Option<View>],
+    ) -> Option<Region> {
         let mut all = view.ledger.peers.iter();
         let back = all.find(|(other, peer)| {
-            let is_let = control(views, other.0).and_then(|view| view.ledger.peers.get(&Region(region)));
+            let is_let =
+                control(views, other.0).and_then(|view| view.ledger.peers.get(&Region(region)));
             peer.link == Link::Expelled && is_let.is_some_and(|peer| !peer.disposed)
         });
         back.map(|(&other, _)| other)

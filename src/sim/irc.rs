@@ -15,9 +15,9 @@ use super::plan::{Fault, Kind, Plan};
 use super::run::Simulation;
 use super::setup::{Birth, Duties, Setup};
 use super::watch::Shared;
+use crate::irc::Party;
 use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::customer::Customer;
-use crate::irc::Party;
 use crate::irc::facts::{Account, Network, Region, SealKey};
 use crate::irc::msg::{Kind as Operation, block_of};
 use crate::irc::pace::Pacing;
@@ -162,7 +162,10 @@ impl Regions {
         IrcServer {
             control: NodeId(region),
             remotes: remotes.map(|other| (Region(other), NodeId(other))).collect(),
-            kinds: kinds.into_iter().filter(|&kind| kind == Operation::PEERING || !is_older).collect(),
+            kinds: kinds
+                .into_iter()
+                .filter(|&kind| kind == Operation::PEERING || !is_older)
+                .collect(),
             width: 4,
             poll: self.poll,
             deadline: self.deadline,
@@ -176,7 +179,9 @@ impl Regions {
             return Role::Control(Box::new(self.control(node)));
         }
         let mut regions = 0..self.regions;
-        regions.find(|&one| self.servers_of(one).contains(&node)).map_or(Role::Customer, Role::Server)
+        regions
+            .find(|&one| self.servers_of(one).contains(&node))
+            .map_or(Role::Customer, Role::Server)
     }
 
     /// The models' world of these control planes, of which only properties and observer are used.
@@ -215,7 +220,12 @@ impl Regions {
                     let at_ms = rng.random_range(0..length_ms);
                     let back_ms = rng.random_range(at_ms..length_ms);
                     plan.faults.push(fault(at_ms, 0, node, Kind::BackUp));
-                    plan.faults.push(fault(back_ms, rng.random_range(1..3000), node, Kind::Restore));
+                    plan.faults.push(fault(
+                        back_ms,
+                        rng.random_range(1..3000),
+                        node,
+                        Kind::Restore,
+                    ));
                 }
             }
             1 => self.restores(&mut plan, length_ms, &mut rng),

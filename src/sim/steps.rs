@@ -151,8 +151,13 @@ impl Taken<'_> {
             ledger.peers.get(&region).is_some_and(|peer| peer.link == Link::Open)
         };
         let regions = self.actor.others.iter().copied();
+        // Nobody decides anything any more for a region that was declared gone.
+        let is_gone =
+            |region| self.after.ledger.peers.get(&region).is_some_and(|peer| peer.disposed);
         let mut thawed = regions.filter(|&region| {
-            !is_open(&self.before.ledger, region) && is_open(&self.after.ledger, region)
+            !is_open(&self.before.ledger, region)
+                && is_open(&self.after.ledger, region)
+                && !is_gone(region)
         });
         thawed.all(|region| {
             self.after.ledger.peerings.iter().all(|(id, one)| {
@@ -189,7 +194,9 @@ impl Taken<'_> {
     /// E8: no wait before another try is shorter than the floor.
     fn waits_have_a_floor(&self) -> bool {
         let floor = self.actor.policy.retry[0];
-        self.set.iter().all(|(timer, least, _)| !matches!(timer, Timer::Retry(_)) || *least >= floor)
+        self.set
+            .iter()
+            .all(|(timer, least, _)| !matches!(timer, Timer::Retry(_)) || *least >= floor)
     }
 
     /// E8: retries stay within a share of the first sends, two for each probe interval (the budget's, and the probe
@@ -220,10 +227,7 @@ impl Taken<'_> {
         };
         self.after.ledger.records.iter().all(|(&id, record)| {
             let was = self.before.ledger.records.get(&id).is_some_and(|before| before.parked);
-            !record.parked
-                || was
-                || record.lost >= LOST_MAX
-                || is_refused(Work::Record(id))
+            !record.parked || was || record.lost >= LOST_MAX || is_refused(Work::Record(id))
         })
     }
 
@@ -267,12 +271,11 @@ impl Taken<'_> {
     /// The token of a request, and the operation that it was told to have begun.
     pub(super) fn created(&self) -> Option<(u64, OpId)> {
         match (self.delivered()?, self.told()?) {
-            (Msg::Ask { token, request: Request::Create { .. }, .. }, Ok(answer)) => {
-                match **answer {
-                    Answer::Done { id, .. } => Some((token.0, id)),
-                    _ => None,
-                }
-            }
+            (Msg::Ask { token, request: Request::Create { .. }, .. }, Ok(answer)) => match **answer
+            {
+                Answer::Done { id, .. } => Some((token.0, id)),
+                _ => None,
+            },
             _ => None,
         }
     }

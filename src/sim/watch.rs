@@ -67,8 +67,9 @@ pub(super) struct Past {
     is_disposed: bool,
     /// What each region has said that a request under a token has begun.
     pub(super) created: BTreeMap<(Region, u64), OpId>,
-    /// The last epoch under which a region has handed out a piece of work, and in which of its lives.
-    epochs: BTreeMap<(u16, Work), (Incarnation, ClaimEpoch)>,
+    /// The highest epoch under which a region has handed out a piece of work, in each of its lives: the epochs of two
+    /// lives of one number tell nothing of each other.
+    epochs: BTreeMap<(u16, Incarnation, Work), ClaimEpoch>,
     /// Some record was set aside: what it says is not said before an operator or a sweep sees to it.
     is_set_aside: bool,
 }
@@ -169,7 +170,8 @@ impl Shared {
             let is_open = |ledger: &Ledger, peer| {
                 ledger.peers.get(&peer).is_some_and(|peer| peer.link == Link::Open)
             };
-            let shut: Vec<Region> = others().filter(|&peer| !is_open(&state.ledger, peer)).collect();
+            let shut: Vec<Region> =
+                others().filter(|&peer| !is_open(&state.ledger, peer)).collect();
             let since = watch.rest.unwrap_or(0);
             let unswept: Vec<Region> = others()
                 .filter(|peer| desk.swept.get(peer).is_none_or(|&swept| swept < since))
@@ -336,12 +338,9 @@ impl Watch {
             if step.before.claims.get(&work) == Some(held) {
                 continue;
             }
-            let now = (step.after.ledger.head.incarnation, held.epoch);
-            let last = self.past.epochs.insert((node, work), now);
-            // Put back twice to one backup, a region has two lives of one number until a peer tells it so.
-            grows &= last.is_none_or(|(life, epoch)| {
-                held.epoch > epoch || (life.n == now.0.n && life != now.0)
-            });
+            let life = step.after.ledger.head.incarnation;
+            let highest = self.past.epochs.insert((node, life, work), held.epoch);
+            grows &= highest.is_none_or(|highest| held.epoch > highest);
         }
         if !grows {
             self.fail("epochs_only_grow");
@@ -359,7 +358,11 @@ impl Watch {
     }
 
     /// A server of a region has called under these claims, and nobody has told it that they are held.
-    pub(super) fn judge_calls(&mut self, region: u16, mut tags: impl Iterator<Item = (Work, ClaimEpoch)>) {
+    pub(super) fn judge_calls(
+        &mut self,
+        region: u16,
+        mut tags: impl Iterator<Item = (Work, ClaimEpoch)>,
+    ) {
         let claims = &self.desks[usize::from(region)].claims;
         if tags.any(|(work, epoch)| claims.get(&work).is_none_or(|held| held.epoch != epoch)) {
             self.fail("no_call_for_a_lost_claim");
