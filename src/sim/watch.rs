@@ -16,6 +16,7 @@ use crate::irc::Storage;
 use crate::irc::facts::{Incarnation, OpId, Region};
 use crate::irc::ledger::{ControlState, Held, Ledger, Link};
 use crate::irc::msg::{Claim, ClaimEpoch, Command, Msg, Work};
+use crate::irc::notice::Notice;
 use crate::irc::peering::Side;
 use crate::models::irc::{IrcState, IrcWorld, Wish, labels};
 use crate::models::world::{Action, Flight, Observer as _};
@@ -176,12 +177,15 @@ impl Shared {
             let unswept: Vec<Region> = others()
                 .filter(|peer| desk.swept.get(peer).is_none_or(|&swept| swept < since))
                 .collect();
-            let is_read = |id: &OpId, to: Region| {
-                let read = past.ledger(usize::from(to.0)).and_then(|one| one.notices.get(id));
-                read == state.ledger.notices.get(id)
+            let is_read = |id: &OpId, one: &Notice| {
+                let reader = past.ledger(usize::from(one.to.0));
+                let read = reader.and_then(|ledger| ledger.notices.get(id));
+                read.is_some_and(|read| read.value == one.value)
             };
             let mut mine = state.ledger.notices.iter().filter(|(id, _)| id.requester == region);
-            let is_unread = !past.is_disturbed() && mine.any(|(id, one)| !is_read(id, one.to));
+            // A new life says again under its own number what an earlier one has not said to the end.
+            let is_first_life = state.ledger.head.incarnation.n == 1 && !past.is_disturbed();
+            let is_unread = is_first_life && mine.any(|(id, one)| !is_read(id, one));
             let what = match () {
                 () if !work.is_empty() => format!("has still to say {work:?}"),
                 () if !shut.is_empty() => format!("is frozen towards {shut:?}"),
