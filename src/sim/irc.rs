@@ -76,7 +76,6 @@ impl Default for Regions {
                 claims: 3,
                 pacing: Pacing { probe: ms(2000), ..Pacing::default() },
                 quota: [4, 2, 500],
-                ..Policy::default()
             },
             poll: ms(200),
             deadline: ms(500),
