@@ -28,7 +28,7 @@ vars == <<ledger, up, armed, network, crashes, ghost>>
 (* A server of R says, in the name of its region, that A has accepted. *)
 Lie == [type |-> "Call", from |-> 0, inc |-> Incarnation(1, 0), work |-> <<"Record", 1, 9>>, epoch |-> 0,
         errand |-> [type |-> "Apply", id |-> <<0, 1, 0>>, op |-> 9, closedBelow |-> 0,
-                    body |-> [of |-> "Accepter", facts |-> [Blank EXCEPT !.decision = "Accepted"]]]]
+                    body |-> [of |-> "Accepter", facts |-> [Blank EXCEPT !.decision = "Accepted", !.deadline = Pending]]]]
 
 (* Where a customer asks, and what comes of it. *)
 PlaceOf(wish) == IF wish \in {"create", "create_again", "delete_by_r", "accept_back"} THEN 0 ELSE 1

@@ -456,6 +456,11 @@ impl Desk<'_> {
         over.sort_unstable();
         for id in over {
             self.write(id, None);
+            let head = &mut self.state.ledger.head;
+            let is_own = id.requester == self.cp.region;
+            if is_own && head.born.get(&id.n).is_none_or(|&born| id.seq >= born) {
+                head.over.insert(id);
+            }
             let stray: Vec<_> = self.records_of(id).collect();
             for record in stray {
                 self.state.set_record(record, None);

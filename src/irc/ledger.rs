@@ -191,6 +191,9 @@ pub struct Head {
     pub clock: u64,
     /// For each incarnation's number, the next id of an own operation.
     pub born: BTreeMap<u64, u64>,
+    /// Own operations that are over and forgotten, and that `born` does not tell of: a restore had lost that they were
+    /// ever begun, and a peer has given them back.
+    pub over: BTreeSet<OpId>,
     /// The next record of this incarnation.
     pub next_record: u64,
     /// The next question's name.
@@ -207,7 +210,7 @@ impl Ledger {
     /// Whether this region's own operation of that id is over and forgotten, rather than unknown.
     pub fn has_closed(&self, id: OpId) -> bool {
         let born = self.head.born.get(&id.n).copied().unwrap_or(0);
-        id.seq < born && !self.peerings.contains(&id)
+        (id.seq < born || self.head.over.contains(&id)) && !self.peerings.contains(&id)
     }
 
     /// The region that a piece of work is for; none for a record that is not there.
@@ -391,6 +394,18 @@ pub(super) type Result<T> = std::result::Result<T, CallError>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    //= SPEC IRC-10 test
+    #[test]
+    fn an_own_id_that_was_given_back_and_forgotten_stays_known() {
+        let id = OpId { requester: Region(0), n: 2, seq: 3 };
+        let mut ledger = Ledger::default();
+        ledger.head.born.insert(2, 0);
+        assert!(!ledger.has_closed(id));
+        ledger.head.over.insert(id);
+        assert!(ledger.has_closed(id));
+        assert!(!ledger.has_closed(OpId { seq: 2, ..id }));
+    }
 
     //= SPEC IRC-10 test
     #[test]

@@ -187,9 +187,8 @@ impl Desk<'_> {
             Link::Syncing { after, .. } => after,
             _ => self.state.sweeps.get(&region).and_then(|sweep| sweep.after),
         };
-        let items = match in_range(items, after, *up_to, peer.floor) {
-            Some(items) => items,
-            None => return Settled::Retry(AGAIN),
+        let Some(items) = in_range(items, after, *up_to, peer.floor) else {
+            return Settled::Retry(AGAIN);
         };
         let items = items.as_slice();
         match peer.link {

@@ -7,27 +7,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::seq::IteratorRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::customers::{Customers, Habits};
+use super::ear::{Ear, Role};
 use super::plan::{Fault, Kind, Plan};
-use super::run::{Birth, Duties, Setup, Simulation, Workload};
-use super::watch::{Ear, Shared, thaw};
+use super::run::Simulation;
+use super::setup::{Birth, Duties, Setup};
+use super::watch::Shared;
+use crate::irc::Party;
 use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::customer::Customer;
-use crate::irc::facts::{Account, Incarnation, Network, OpId, Region, SealKey, Target, Version};
-use crate::irc::msg::{Kind as Operation, Msg, Request, Token, block_of};
-use crate::irc::peering::{Peering, Side, Verb};
+use crate::irc::facts::{Account, Network, Region, SealKey};
+use crate::irc::msg::{Kind as Operation, block_of};
+use crate::irc::pace::Pacing;
 use crate::irc::safeguards::Safeguards;
 use crate::irc::server::IrcServer;
-use crate::irc::{Party, Storage, View};
 use crate::lease::record::NodeId;
 use crate::models::irc::carrier::Carried;
 use crate::models::irc::registry::invariants;
 use crate::models::irc::{IrcWorld, Scope};
 
 /// The one owner of all networks.
-const OWNER: Account = Account(1);
+pub(super) const OWNER: Account = Account(1);
 /// How long everything may take to come to rest after the last fault and the last call.
 const REST: Duration = Duration::from_secs(120);
 
@@ -71,9 +73,9 @@ impl Default for Regions {
                 lease: ms(2000),
                 retry: [ms(50), ms(2000), ms(200)],
                 sweep: Some(ms(2000)),
-                claims: 8,
+                claims: 3,
+                pacing: Pacing { probe: ms(2000), ..Pacing::default() },
                 quota: [4, 2, 500],
-                ..Policy::default()
             },
             poll: ms(200),
             deadline: ms(500),
@@ -101,16 +103,16 @@ impl Regions {
         self.regions * (2 + self.servers)
     }
 
-    fn servers_of(&self, region: u16) -> impl Iterator<Item = u16> + use<> {
+    fn servers_of(&self, region: u16) -> std::ops::Range<u16> {
         let first = self.regions + region * self.servers;
         first..first + self.servers
     }
 
-    fn customer(&self, region: u16) -> u16 {
+    pub(super) fn customer(&self, region: u16) -> u16 {
         self.regions * (1 + self.servers) + region
     }
 
-    fn network(&self, region: u16, index: u16) -> Network {
+    pub(super) fn network(&self, region: u16, index: u16) -> Network {
         Network(u32::from(region * self.networks + index))
     }
 
@@ -138,7 +140,7 @@ impl Regions {
     fn setup(&self) -> Setup<Party> {
         let controls = (0..self.regions).map(|region| Party::Control(self.control(region)));
         let servers = (0..self.regions).flat_map(|region| {
-            self.servers_of(region).map(move |_| Party::Server(self.server(region)))
+            self.servers_of(region).map(move |one| Party::Server(self.server(region, one)))
         });
         let customers = (0..self.regions).map(|region| {
             Party::Customer(Customer { control: NodeId(region), retry: self.deadline })
@@ -151,17 +153,34 @@ impl Regions {
         }
     }
 
-    fn server(&self, region: u16) -> IrcServer {
+    /// A server. The first one of a region is of an older release if there are others: it does not know notices.
+    fn server(&self, region: u16, node: u16) -> IrcServer {
         let remotes = (0..self.regions).filter(|&other| other != region);
+        let is_older = self.servers > 1 && self.servers_of(region).next() == Some(node);
+        let kinds = [Operation::PEERING, Operation::NOTICE];
         IrcServer {
             control: NodeId(region),
             remotes: remotes.map(|other| (Region(other), NodeId(other))).collect(),
-            kinds: [Operation::PEERING].into(),
+            kinds: kinds
+                .into_iter()
+                .filter(|&kind| kind == Operation::PEERING || !is_older)
+                .collect(),
             width: 4,
             poll: self.poll,
             deadline: self.deadline,
             safeguards: self.safeguards,
         }
+    }
+
+    /// Who a node is to the watch.
+    fn role(&self, node: u16) -> Role {
+        if node < self.regions {
+            return Role::Control(Box::new(self.control(node)));
+        }
+        let mut regions = 0..self.regions;
+        regions
+            .find(|&one| self.servers_of(one).contains(&node))
+            .map_or(Role::Customer, Role::Server)
     }
 
     /// The models' world of these control planes, of which only properties and observer are used.
@@ -184,141 +203,100 @@ impl Regions {
         world
     }
 
-    /// A plan of faults in swarm: some kinds strike any node, and in half of all seeds up to three control planes
-    /// are put back to a backup.
+    /// A plan of faults in swarm: some kinds strike any node. In half of all seeds control planes are also put back to
+    /// backups: up to three times, or again and again, often two of them at nearly one moment, and often twice to one
+    /// backup. In a third of all seeds datagrams come once more much later, and in a third all the servers of a
+    /// region are deaf for so long that claims are lost again and again.
     pub fn swarm(&self, seed: u64, length: Duration) -> Plan {
         let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
         let mut plan = Plan::swarm(seed, self.nodes(), length_ms, 1000, 40, 200);
         let mut rng = StdRng::seed_from_u64(seed ^ 0x6261_636b);
-        if rng.random() {
-            for _ in 0..rng.random_range(1..=3) {
-                let node = rng.random_range(0..self.regions);
-                let at_ms = rng.random_range(0..length_ms);
-                let back_ms = rng.random_range(at_ms..length_ms);
-                let fault = |at_ms, for_ms, kind| Fault { at_ms, for_ms, node, kind };
-                plan.faults.push(fault(at_ms, 0, Kind::BackUp));
-                plan.faults.push(fault(back_ms, rng.random_range(1..3000), Kind::Restore));
+        let fault = |at_ms, for_ms, node, kind| Fault { at_ms, for_ms, node, kind };
+        match rng.random_range(0..4) {
+            0 => {
+                for _ in 0..rng.random_range(1..=3) {
+                    let node = rng.random_range(0..self.regions);
+                    let at_ms = rng.random_range(0..length_ms);
+                    let back_ms = rng.random_range(at_ms..length_ms);
+                    plan.faults.push(fault(at_ms, 0, node, Kind::BackUp));
+                    plan.faults.push(fault(
+                        back_ms,
+                        rng.random_range(1..3000),
+                        node,
+                        Kind::Restore,
+                    ));
+                }
             }
-            plan.faults.sort_by_key(|fault| fault.at_ms);
+            1 => self.restores(&mut plan, length_ms, &mut rng),
+            _ => {}
         }
+        if rng.random_range(0..3) == 0 {
+            for node in 0..self.regions * (1 + self.servers) {
+                plan.faults.push(fault(0, length_ms, node, Kind::Late(100)));
+            }
+        }
+        if rng.random_range(0..3) == 0 && length_ms > 40_000 {
+            for _ in 0..rng.random_range(1..=2) {
+                let region = rng.random_range(0..self.regions);
+                let at_ms = rng.random_range(0..length_ms - 40_000);
+                let for_ms = rng.random_range(10_000..25_000);
+                let servers = self.servers_of(region);
+                plan.faults.extend(servers.map(|one| fault(at_ms, for_ms, one, Kind::Deaf)));
+            }
+        }
+        plan.faults.sort_by_key(|fault| fault.at_ms);
         plan
+    }
+
+    /// Backups and restores, again and again.
+    fn restores(&self, plan: &mut Plan, length_ms: u64, rng: &mut StdRng) {
+        let mut at_ms = 0;
+        loop {
+            at_ms += rng.random_range(2_000..12_000);
+            let back_ms = at_ms + rng.random_range(200..6_000);
+            if back_ms + 6_000 >= length_ms {
+                return;
+            }
+            let first = rng.random_range(0..self.regions);
+            let second = (first + rng.random_range(1..self.regions)) % self.regions;
+            let mut fault = |at_ms, node, kind| {
+                let for_ms = if kind == Kind::Restore { 50 } else { 0 };
+                plan.faults.push(Fault { at_ms, for_ms, node, kind });
+            };
+            fault(at_ms, first, Kind::BackUp);
+            fault(back_ms, first, Kind::Restore);
+            if rng.random() {
+                // The other one has gone back to before it has promised anything to the first one's new life.
+                fault(at_ms, second, Kind::BackUp);
+                fault(back_ms + rng.random_range(0..1_500), second, Kind::Restore);
+            }
+            if rng.random() {
+                fault(back_ms + rng.random_range(300..5_000), first, Kind::Restore);
+            }
+            at_ms = back_ms;
+        }
     }
 
     /// Runs for so long, and then until everything is at rest.
     pub fn run(&self, seed: u64, plan: Plan, length: Duration) -> Outcome {
-        let shared = Shared::new(self.world());
-        let customers = Customers {
-            regions: self.clone(),
-            left: length,
-            asked: 0,
-            last: BTreeMap::new(),
-            restores: 0,
-            shared: shared.clone(),
+        let habits = Habits::draw(seed);
+        let mut regions = self.clone();
+        habits.shorten(&mut regions);
+        let shared = Shared::new(regions.world());
+        let customers = Customers::new(&regions, habits, length, shared.clone());
+        let ear = |birth: Birth| {
+            Ear::new(birth.node, regions.role(birth.node), birth.now, shared.clone())
         };
-        let ear = |birth: Birth| Ear::new(birth.node, self.regions, shared.clone());
-        let mut simulation = Simulation::new(self.setup(), seed, plan, customers, ear);
+        let mut simulation = Simulation::new(regions.setup(), seed, plan, customers, ear);
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         simulation.run_until(nanos(length));
         let mut problem = shared.problem();
-        let end = length + REST;
         if problem.is_none() {
-            simulation.run_until(nanos(end));
-            // A sweep may be under way at any moment, and has nothing to say to anybody for good.
+            simulation.run_until(nanos(length + REST / 2));
+            shared.rest();
+            simulation.run_until(nanos(length + REST));
             problem = shared.problem().or_else(|| shared.unrest());
         }
         Outcome { steps: simulation.steps, seen: shared.seen(), problem }
-    }
-}
-
-/// All that customers and operators do.
-struct Customers {
-    regions: Regions,
-    /// For how long they go on.
-    left: Duration,
-    asked: u64,
-    /// The last call of each region: some are made twice.
-    last: BTreeMap<u16, (Token, Request)>,
-    restores: u64,
-    shared: Shared,
-}
-
-impl Customers {
-    fn request(&self, region: u16, known: &[(OpId, Peering)], rng: &mut StdRng) -> Request {
-        let Regions { regions, networks, .. } = self.regions;
-        let any = known.iter().choose(rng);
-        let what = rng.random_range(0..10);
-        match any {
-            Some((id, one)) if what >= 4 => {
-                let verb = match (what, one.side) {
-                    (4..7, Side::Accepter) => Verb::Accept,
-                    (7, Side::Accepter) => Verb::Reject,
-                    (8, _) | (4, Side::Requester) => Verb::Delete,
-                    _ => return self.modify(*id, one, rng),
-                };
-                Request::Change { id: *id, verb }
-            }
-            _ => {
-                let other = (region + rng.random_range(1..regions)) % regions;
-                let network = self.regions.network(region, rng.random_range(0..networks));
-                let peer = self.regions.network(other, rng.random_range(0..networks));
-                let target = Target { region: Region(other), account: OWNER, network: peer };
-                Request::Create { network, target, resolve_names: rng.random() }
-            }
-        }
-    }
-
-    fn modify(&self, id: OpId, one: &Peering, rng: &mut StdRng) -> Request {
-        let seen = match one.side {
-            Side::Requester => one.requested.facts.options.version,
-            Side::Accepter => one.decided.facts.options.version,
-        };
-        // Some have not looked lately.
-        let counter = seen.counter.saturating_sub(u64::from(rng.random_bool(0.2)));
-        let expected = Version { counter, ..seen };
-        Request::Modify { id, expected, resolve_names: rng.random() }
-    }
-}
-
-impl Workload<Party> for Customers {
-    fn next(&mut self, views: &[Option<View>], rng: &mut StdRng) -> (Duration, Option<(u16, Msg)>) {
-        let every = self.regions.call_every;
-        let pause = rng.random_range(every / 2..=every * 3 / 2);
-        let region = rng.random_range(0..self.regions.regions);
-        self.left = self.left.saturating_sub(pause);
-        let customer = self.regions.customer(region);
-        let is_free = matches!(
-            &views[usize::from(customer)],
-            Some(View::Customer { waiting, .. }) if *waiting < 2
-        );
-        if self.left.is_zero() || !is_free {
-            return (pause, None);
-        }
-        let known: Vec<_> = match &views[usize::from(region)] {
-            Some(View::Control(view)) => {
-                view.ledger.peerings.iter().map(|(&id, one)| (id, one.clone())).collect()
-            }
-            _ => Vec::new(),
-        };
-        let again = self.last.get(&region).copied().filter(|_| rng.random_bool(0.1));
-        let (token, request) = again.unwrap_or_else(|| {
-            self.asked += 1;
-            (Token(self.asked), self.request(region, &known, rng))
-        });
-        self.last.insert(region, (token, request));
-        (pause, Some((customer, Msg::Submit { caller: OWNER, token, request })))
-    }
-
-    fn restored(&mut self, node: u16, backup: &Storage, lost: &Storage) -> Option<Storage> {
-        let (Storage::Control(backup), Storage::Control(lost)) = (backup, lost);
-        self.restores += 1;
-        self.shared.put_back(node);
-        // Who restores knows the backup and nothing else; the tag tells lives with one number apart.
-        let n = backup.head.incarnation.n + 1;
-        let life = Incarnation { n, life: 1000 * self.restores + u64::from(node) };
-        let mut ledger = backup.clone().restored(life, lost.on.clone(), Some(lost.head.clock));
-        if !self.regions.safeguards.contains(Safeguards::I_6_FREEZE_AFTER_RESTORE) {
-            thaw(&mut ledger, self.regions.regions);
-        }
-        Some(Storage::Control(ledger))
     }
 }

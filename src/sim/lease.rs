@@ -7,7 +7,8 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::plan::Plan;
-use super::run::{Birth, Duties, LEASE, Setup, Simulation, Workload};
+use super::run::{LEASE, Simulation};
+use super::setup::{Birth, Duties, Setup, Workload};
 use crate::lease::client::Client;
 use crate::lease::elector::Elector;
 use crate::lease::host::Host;

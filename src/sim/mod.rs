@@ -7,12 +7,21 @@
 //! nodes write, and the same check judges them: see [`crate::trace::check`].
 
 #[cfg(feature = "check")]
+mod customers;
+#[cfg(feature = "check")]
+mod ear;
+mod faults;
+#[cfg(feature = "check")]
 pub mod irc;
 pub mod lease;
 pub mod plan;
 pub mod run;
+pub mod setup;
+#[cfg(feature = "check")]
+mod steps;
 #[cfg(feature = "check")]
 mod watch;
 
 pub use plan::{Fault, Kind, Plan};
-pub use run::{Birth, Duties, Setup, Simulated, Simulation, Workload};
+pub use run::Simulation;
+pub use setup::{Birth, Duties, Setup, Simulated, Workload};

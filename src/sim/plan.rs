@@ -28,6 +28,8 @@ pub enum Kind {
     Delay(u16),
     /// Datagrams from the node are cut short, so many in a thousand.
     Truncate(u16),
+    /// Datagrams from the node come once more, up to a minute later, so many in a thousand.
+    Late(u16),
     /// The node's disk takes up to so many milliseconds longer for a save.
     SlowDisk(u16),
     /// A copy of what the node has made durable is kept.

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::fmt::Debug;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -10,125 +9,20 @@ use rand::{RngExt, SeedableRng};
 use stateright::actor::Id;
 
 use super::plan::{Fault, Kind, Plan};
-use crate::durable::Durable;
+use super::setup::{Birth, Setup, Simulated, Workload};
+use crate::durable::Durable as _;
 use crate::lease::record::NodeId;
-use crate::step::{Effect, Input, InputOf, Machine, step};
+use crate::step::{Effect, Input, InputOf, step};
 use crate::trace::{Origin, Recorder};
-use crate::wire::{self, Header, Headers, Message, Plain};
+use crate::wire::{self, Header, Headers, Plain};
 
-const MS: u64 = 1_000_000;
+pub(super) const MS: u64 = 1_000_000;
 /// What clocks read at the beginning, so that a clock that is too slow is never before zero.
 const BEGINNING: u64 = 1_000_000_000_000;
 /// The only lease, or the only coordinator.
 pub(super) const LEASE: u16 = 0;
 
-//= SPEC SIM-3
-/// What a node's runtime owes its actors. A simulation without one of these shows why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Duties {
-    /// What a step sends waits until what it saves is durable.
-    pub saves_before_sends: bool,
-    /// Timers that are due go before a message.
-    pub timers_first: bool,
-    /// The clock goes on while the machine is suspended.
-    pub clock_never_stops: bool,
-    /// A timer that is armed afresh or cancelled does not fire from its old arming.
-    pub no_stale_timers: bool,
-    /// A start has an incarnation that no earlier one had, durable before the first send.
-    pub new_incarnation: bool,
-    /// A timer does not run out before its time.
-    pub never_early: bool,
-    /// A message that no honest actor says does not reach an actor.
-    pub refuses_illegal: bool,
-}
-
-impl Duties {
-    /// What a real node does.
-    pub const ALL: Self = Self {
-        saves_before_sends: true,
-        timers_first: true,
-        clock_never_stops: true,
-        no_stale_timers: true,
-        new_incarnation: true,
-        never_early: true,
-        refuses_illegal: true,
-    };
-}
-
-/// What is simulated.
-#[derive(Clone, Debug)]
-pub struct Setup<A> {
-    /// The cluster's name.
-    pub cluster: String,
-    /// The actors, by node.
-    pub actors: Vec<A>,
-    /// What the runtime keeps to.
-    pub duties: Duties,
-    /// The longest time that a message of an actor to itself takes: S.
-    pub local: Duration,
-}
-
-/// An actor that can be simulated: what it says goes through the codec, and what it saves onto a disk.
-pub trait Simulated:
-    Machine<
-        Msg: Message + Clone,
-        Timer: Ord + Clone,
-        State: Debug,
-        Storage: Durable + Clone + Debug,
-        Random: Clone,
-    >
-{
-}
-
-impl<A> Simulated for A where
-    A: Machine<
-            Msg: Message + Clone,
-            Timer: Ord + Clone,
-            State: Debug,
-            Storage: Durable + Clone + Debug,
-            Random: Clone,
-        >
-{
-}
-
-/// A life of a node begins.
-#[derive(Clone, Copy, Debug)]
-pub struct Birth {
-    /// Which node's.
-    pub node: u16,
-    /// How many nodes there are.
-    pub nodes: u16,
-    /// The number in its datagrams.
-    pub incarnation: u32,
-    /// What its clock reads, in nanoseconds.
-    pub clock: u64,
-    /// The simulator's time.
-    pub now: u64,
-}
-
-/// What the surroundings do to the nodes.
-pub trait Workload<A: Simulated> {
-    /// What is said next: after how long, to which node, and what. `views` are what the nodes show now.
-    fn next(
-        &mut self,
-        views: &[Option<A::View>],
-        rng: &mut StdRng,
-    ) -> (Duration, Option<(u16, A::Msg)>);
-
-    /// What an operator makes of a backup for a node that is put back to it, given what is on its disk. None if
-    /// nobody would: then it starts with what it has.
-    fn restored(
-        &mut self,
-        node: u16,
-        backup: &A::Storage,
-        lost: &A::Storage,
-    ) -> Option<A::Storage> {
-        let _ = (node, backup, lost);
-        None
-    }
-}
-
-enum Event<A: Simulated> {
+pub(super) enum Event<A: Simulated> {
     /// Some timer of a node may be due.
     Wake(u16),
     Arrive(u16, Vec<u8>),
@@ -150,55 +44,55 @@ enum Event<A: Simulated> {
 }
 
 /// What waits at a node that is suspended.
-enum Waiting<A: Simulated> {
+pub(super) enum Waiting<A: Simulated> {
     Datagram(Vec<u8>),
     Own(A::Msg),
     Told(A::Msg),
 }
 
-struct Node<A: Simulated, R> {
-    state: Option<A::State>,
+pub(super) struct Node<A: Simulated, R> {
+    pub(super) state: Option<A::State>,
     /// Counts the starts, whatever the duties: nothing of an earlier one, nor of one that has crashed, comes back.
-    start: u32,
-    life: u32,
+    pub(super) start: u32,
+    pub(super) life: u32,
     /// What was saved since the newest durable save, which comes first: number, content.
-    disk: VecDeque<(u64, Option<A::Storage>)>,
-    last_save: u64,
-    held: VecDeque<(u64, Held<A>)>,
-    timers: BTreeMap<A::Timer, Vec<(u64, u64)>>,
-    armed: u64,
-    headers: Headers,
-    trace: Option<R>,
-    backup: Option<A::Storage>,
-    down: u32,
-    suspended: u32,
-    suspended_since: u64,
-    slept: u64,
-    waiting: VecDeque<Waiting<A>>,
-    own: u32,
-    wake: Option<u64>,
+    pub(super) disk: VecDeque<(u64, Option<A::Storage>)>,
+    pub(super) last_save: u64,
+    pub(super) held: VecDeque<(u64, Held<A>)>,
+    pub(super) timers: BTreeMap<A::Timer, Vec<(u64, u64)>>,
+    pub(super) armed: u64,
+    pub(super) headers: Headers,
+    pub(super) trace: Option<R>,
+    pub(super) backup: Option<A::Storage>,
+    pub(super) down: u32,
+    pub(super) suspended: u32,
+    pub(super) suspended_since: u64,
+    pub(super) slept: u64,
+    pub(super) waiting: VecDeque<Waiting<A>>,
+    pub(super) own: u32,
+    pub(super) wake: Option<u64>,
 }
 
-enum Held<A: Simulated> {
+pub(super) enum Held<A: Simulated> {
     Datagram(u16, Vec<u8>),
     Own(A::Msg),
 }
 
 /// A running simulation. `R` takes down what each node does.
 pub struct Simulation<A: Simulated, R, F, L> {
-    setup: Setup<A>,
-    plan: Plan,
-    workload: L,
-    open: F,
-    now: u64,
+    pub(super) setup: Setup<A>,
+    pub(super) plan: Plan,
+    pub(super) workload: L,
+    pub(super) open: F,
+    pub(super) now: u64,
     count: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event<A>>,
-    nodes: Vec<Node<A, R>>,
-    active: Vec<Fault>,
-    network: StdRng,
+    pub(super) nodes: Vec<Node<A, R>>,
+    pub(super) active: Vec<Fault>,
+    pub(super) network: StdRng,
     timing: StdRng,
-    disks: StdRng,
+    pub(super) disks: StdRng,
     work: StdRng,
     /// Steps taken.
     pub steps: u64,
@@ -288,14 +182,14 @@ where
         }
     }
 
-    fn at(&mut self, time: u64, event: Event<A>) {
+    pub(super) fn at(&mut self, time: u64, event: Event<A>) {
         self.count += 1;
         self.queue.push(Reverse((time.max(self.now), self.count)));
         self.events.insert(self.count, event);
     }
 
     /// What a node's clock reads now.
-    fn clock(&self, node: u16) -> u64 {
+    pub(super) fn clock(&self, node: u16) -> u64 {
         let slept = self.nodes[usize::from(node)].slept;
         let rate = i128::from(self.plan.rates_ppm.get(usize::from(node)).copied().unwrap_or(0));
         let time = i128::from(self.now - slept);
@@ -356,7 +250,7 @@ where
         node.state.is_some() && node.suspended == 0
     }
 
-    fn input(&mut self, node: u16, what: Waiting<A>) {
+    pub(super) fn input(&mut self, node: u16, what: Waiting<A>) {
         let it = &mut self.nodes[usize::from(node)];
         if it.state.is_none() {
             return;
@@ -396,7 +290,7 @@ where
     }
 
     /// Fires every timer that is due, each at most once.
-    fn fire_due(&mut self, node: u16) {
+    pub(super) fn fire_due(&mut self, node: u16) {
         let before = self.nodes[usize::from(node)].armed;
         let early = if self.setup.duties.never_early { 0 } else { 5 * MS };
         loop {
@@ -432,7 +326,7 @@ where
     }
 
     //= SPEC SIM-2
-    fn step(&mut self, node: u16, input: InputOf<A>, origin: Origin) {
+    pub(super) fn step(&mut self, node: u16, input: InputOf<A>, origin: Origin) {
         self.steps += 1;
         let (at, index) = (self.clock(node), usize::from(node));
         let it = &mut self.nodes[index];
@@ -563,169 +457,8 @@ where
         let nodes = self.setup.actors.iter().zip(&self.nodes).enumerate();
         nodes.map(|(id, (actor, node))| Some(actor.view(id.into(), node.state.as_ref()?))).collect()
     }
-
-    fn faults_of(&self, node: u16) -> impl Iterator<Item = Kind> {
-        self.active.iter().filter(move |fault| fault.node == node).map(|fault| fault.kind)
-    }
-
-    fn slowest(&mut self, node: u16) -> u64 {
-        let most = self.faults_of(node).filter_map(|kind| match kind {
-            Kind::SlowDisk(ms) => Some(u64::from(ms) * MS),
-            _ => None,
-        });
-        let most = most.max().unwrap_or(0);
-        if most > 0 { self.disks.random_range(0..=most) } else { 0 }
-    }
-
-    fn transmit(&mut self, from: u16, to: u16, bytes: Vec<u8>) {
-        let mut delay = self.network.random_range(MS / 10..=2 * MS);
-        let mut copies = 1;
-        let mut length = bytes.len();
-        let from_here: Vec<_> = self.faults_of(from).collect();
-        if self.faults_of(to).any(|kind| matches!(kind, Kind::Isolate | Kind::Deaf)) {
-            return;
-        }
-        for kind in from_here {
-            match kind {
-                Kind::Isolate => return,
-                Kind::Loss(often) if self.strikes(often) => return,
-                Kind::Double(often) if self.strikes(often) => copies = 2,
-                Kind::Delay(ms) => delay += self.network.random_range(0..=u64::from(ms) * MS),
-                Kind::Truncate(often) if self.strikes(often) => {
-                    length = self.network.random_range(0..length.max(1));
-                }
-                _ => {}
-            }
-        }
-        for _ in 0..copies {
-            self.at(self.now + delay, Event::Arrive(to, bytes[..length].to_vec()));
-            delay += self.network.random_range(0..=10 * MS);
-        }
-    }
-
-    fn strikes(&mut self, often: u16) -> bool {
-        self.network.random_range(0..1000) < often
-    }
-
-    fn begin(&mut self, fault: Fault) {
-        let index = usize::from(fault.node);
-        if fault.kind == Kind::Suspend && self.nodes[index].own > 0 {
-            // The bound S on a stop hook holds only while the machine runs: let it end first.
-            let again = Fault { at_ms: self.now / MS + 1, ..fault };
-            self.at(self.now + nanos(self.setup.local).max(MS), Event::Begin(again));
-            return;
-        }
-        match fault.kind {
-            Kind::Crash => {
-                self.nodes[index].down += 1;
-                self.crash(fault.node);
-            }
-            Kind::BackUp => {
-                let it = &mut self.nodes[index];
-                it.backup.clone_from(&it.disk[0].1);
-            }
-            Kind::Restore => {
-                self.nodes[index].down += 1;
-                self.crash(fault.node);
-                let it = &mut self.nodes[index];
-                if let (Some(backup), Some(lost)) = (&it.backup, &it.disk[0].1)
-                    && let Some(restored) = self.workload.restored(fault.node, backup, lost)
-                {
-                    it.disk = VecDeque::from([(0, Some(restored))]);
-                }
-            }
-            Kind::Suspend => {
-                let it = &mut self.nodes[index];
-                it.suspended += 1;
-                if it.suspended == 1 {
-                    it.suspended_since = self.now;
-                }
-            }
-            _ => self.active.push(fault),
-        }
-        self.at(self.now + fault.for_ms * MS, Event::End(fault));
-    }
-
-    fn end(&mut self, fault: Fault) {
-        let index = usize::from(fault.node);
-        match fault.kind {
-            Kind::Crash | Kind::Restore => {
-                self.nodes[index].down -= 1;
-                if self.nodes[index].down == 0 {
-                    self.start(fault.node);
-                }
-            }
-            Kind::Suspend => {
-                self.nodes[index].suspended -= 1;
-                if self.nodes[index].suspended == 0 {
-                    if !self.setup.duties.clock_never_stops {
-                        self.nodes[index].slept += self.now - self.nodes[index].suspended_since;
-                    }
-                    self.wake_up(fault.node);
-                }
-            }
-            _ => self.active.retain(|active| *active != fault),
-        }
-    }
-
-    fn wake_up(&mut self, node: u16) {
-        let index = usize::from(node);
-        if self.nodes[index].state.is_none() {
-            return;
-        }
-        if self.setup.duties.timers_first {
-            self.fire_due(node);
-        }
-        for what in std::mem::take(&mut self.nodes[index].waiting) {
-            self.input(node, what);
-        }
-        self.fire_due(node);
-    }
-
-    fn crash(&mut self, node: u16) {
-        let it = &mut self.nodes[usize::from(node)];
-        if it.state.take().is_none() {
-            return;
-        }
-        // Some of what was not synced may have reached the disk, from the front; a save that is torn is
-        // known by its checksum and counts as none.
-        let kept = self.disks.random_range(0..it.disk.len());
-        let (_, storage) = it.disk.remove(kept).expect("it is one of them");
-        it.disk = VecDeque::from([(0, storage)]);
-        it.held.clear();
-        it.timers.clear();
-        it.waiting.clear();
-        it.own = 0;
-        it.wake = None;
-        if let Some(mut trace) = it.trace.take() {
-            trace.write_out();
-        }
-    }
-
-    fn start(&mut self, node: u16) {
-        let index = usize::from(node);
-        let clock = self.clock(node);
-        let it = &mut self.nodes[index];
-        it.start += 1;
-        if it.life == 0 || self.setup.duties.new_incarnation {
-            it.life += 1;
-        }
-        it.headers = Headers::new(NodeId(node), it.life);
-        it.last_save = 0;
-        it.own = 0;
-        let birth = Birth {
-            node,
-            nodes: self.setup.actors.len() as u16,
-            incarnation: it.life,
-            clock,
-            now: self.now,
-        };
-        it.trace = Some((self.open)(birth));
-        let storage = it.disk[0].1.clone();
-        self.step(node, Input::Start(storage), Origin::None);
-    }
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

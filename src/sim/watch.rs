@@ -2,59 +2,104 @@
 //!
 //! The models' own properties are asked, of a state that is put together from what each control plane has made
 //! durable. What is not durable does not count: nobody has heard of it, and a crash takes it back. So a step is seen
-//! at the moment when its save has reached the disk, and after a crash what the disk holds decides what was.
+//! at the moment when its save has reached the disk, and after a crash what the disk holds decides what was. What a
+//! single step may not do is asked at once ([`super::steps`]).
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stateright::Model as _;
-use stateright::actor::Id;
 
-use crate::irc::facts::Region;
-use crate::irc::ledger::{ControlState, Ledger, Link};
-use crate::irc::msg::Msg;
-use crate::irc::{Party, PartyState, Storage, Timer};
+use super::steps::Taken;
+use crate::irc::Storage;
+use crate::irc::facts::{Incarnation, OpId, Region};
+use crate::irc::ledger::{ControlState, Held, Ledger, Link};
+use crate::irc::msg::{Claim, ClaimEpoch, Command, Msg, Work};
+use crate::irc::notice::Notice;
+use crate::irc::peering::Side;
 use crate::models::irc::{IrcState, IrcWorld, Wish, labels};
 use crate::models::world::{Action, Flight, Observer as _};
-use crate::step::{Input, InputOf};
-use crate::trace::{Origin, Recorder};
 
 /// What a sweep may break for a moment: it brings the flag of a deletion before the record that lets the accepter
 /// decide. The models of it have no sweep.
 const AT_REST: &str = "dead_is_decided";
 
-/// What a restore may break: requests that were lost come back whatever has come meanwhile, also beyond a quota and
-/// beside the same call that was made again.
-const UNRESTORED: [&str; 2] = ["quota_kept", "one_effect_per_token"];
+/// What a record that is set aside breaks, until it is tried again or a sweep has told the same.
+const AGREEMENT: &str = "rest_is_agreement";
+
+/// What is asked of each save instead: a restore brings back lost requests whatever has come meanwhile.
+const OF_A_STEP: &str = "quota_kept";
+
+/// What a restore may break: a call whose result was lost may be made again (S16).
+const UNRESTORED: &str = "one_effect_per_token";
 
 const RESTORED: &str = "restored";
 
 /// What a control plane has saved and its disk has not done yet.
 #[derive(Debug)]
-struct Step {
-    number: u64,
-    ledger: Ledger,
+pub(super) struct Step {
+    pub(super) number: u64,
+    pub(super) ledger: Ledger,
     /// The call of a customer that it answers.
-    wish: Option<Wish>,
+    pub(super) wish: Option<Wish>,
 }
 
 #[derive(Debug, Default)]
-struct Desk {
-    waiting: VecDeque<Step>,
+pub(super) struct Desk {
+    pub(super) waiting: VecDeque<Step>,
     /// Messages to itself that are under way: switches of halves.
-    own: usize,
+    pub(super) own: usize,
     /// It was put back to a backup and has not started since.
     is_put_back: bool,
+    /// The claims that it has out.
+    claims: BTreeMap<Work, Held>,
+    /// When it last began to compare with each peer.
+    swept: BTreeMap<Region, u64>,
+}
+
+/// What has been so far.
+pub(super) struct Past {
+    /// All control planes as they are on their disks.
+    state: IrcState,
+    /// The regions that were ever put back to a backup.
+    restored: BTreeSet<u16>,
+    /// Some region was declared gone.
+    is_disposed: bool,
+    /// What each region has said that a request under a token has begun.
+    pub(super) created: BTreeMap<(Region, u64), OpId>,
+    /// The highest epoch under which a region has handed out a piece of work, in each of its lives: the epochs of two
+    /// lives of one number tell nothing of each other.
+    epochs: BTreeMap<(u16, Incarnation, Work), ClaimEpoch>,
+    /// Some record was set aside: what it says is not said before an operator or a sweep sees to it.
+    is_set_aside: bool,
+}
+
+impl Past {
+    /// Whether anything was lost, or ended without a word of its other side.
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.is_disposed || !self.restored.is_empty()
+    }
+
+    /// Whether a region has this one, alive.
+    pub(super) fn lives(&self, id: OpId, region: Region) -> bool {
+        let one = self.ledger(usize::from(region.0)).and_then(|one| one.peerings.get(&id));
+        one.is_some_and(|one| !one.is_dead())
+    }
+
+    fn ledger(&self, node: usize) -> Option<&Ledger> {
+        self.state.nodes[node].state.as_ref().map(|state| &state.ledger)
+    }
 }
 
 /// All control planes as they are on their disks.
-struct Watch {
+pub(super) struct Watch {
     world: IrcWorld,
-    state: IrcState,
-    desks: Vec<Desk>,
-    now: u64,
+    past: Past,
+    pub(super) desks: Vec<Desk>,
+    pub(super) now: u64,
+    /// Since when nothing may begin any more.
+    rest: Option<u64>,
     problem: Option<String>,
     seen: BTreeMap<String, u64>,
 }
@@ -69,11 +114,19 @@ impl Shared {
         let mut state = world.init_states().pop().expect("a world begins somewhere");
         state.network.clear();
         let desks = (0..world.actors.len()).map(|_| Desk::default()).collect();
-        let seen = BTreeMap::new();
-        Self(Arc::new(Mutex::new(Watch { world, state, desks, now: 0, problem: None, seen })))
+        let past = Past {
+            state,
+            restored: BTreeSet::new(),
+            is_disposed: false,
+            created: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            is_set_aside: false,
+        };
+        let (seen, problem, rest) = (BTreeMap::new(), None, None);
+        Self(Arc::new(Mutex::new(Watch { world, past, desks, now: 0, rest, problem, seen })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Watch> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Watch> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,19 +145,67 @@ impl Shared {
         self.lock().seen.clone()
     }
 
-    /// What is still to be said to other regions, though there was time for it.
+    /// From now on nothing may begin: no freeze, no life.
+    pub(super) fn rest(&self) {
+        let mut watch = self.lock();
+        watch.rest = Some(watch.now);
+        watch.judge();
+    }
+
+    /// What has not come to pass, though there was time for it.
     pub(super) fn unrest(&self) -> Option<String> {
         let watch = self.lock();
-        let states = watch.state.nodes.iter().filter_map(|node| node.state.as_ref());
-        states.zip(&watch.world.actors).find_map(|(state, actor)| {
-            let work = actor.control.work(state);
-            let is_shut = state.ledger.peers.iter().any(|(_, peer)| peer.link != Link::Open);
-            let region = actor.control.region.0;
-            if work.is_empty() && !is_shut {
-                return None;
-            }
-            Some(format!("region {region} is not at rest: work {work:?}, frozen {is_shut}"))
+        let Watch { world, past, .. } = &*watch;
+        let states = past.state.nodes.iter().filter_map(|node| node.state.as_ref());
+        states.zip(&world.actors).zip(&watch.desks).find_map(|((state, actor), desk)| {
+            let region = actor.control.region;
+            let mut work = actor.control.work(state);
+            work.retain(|work| {
+                // A sweep may be under way at any moment.
+                !matches!(work, Work::Sync(_))
+            });
+            let others = || {
+                let peers = state.ledger.peers.iter();
+                peers.map(|(&peer, _)| peer).filter(|&peer| !past.is_ended(region, peer))
+            };
+            let is_open = |ledger: &Ledger, peer| {
+                ledger.peers.get(&peer).is_some_and(|peer| peer.link == Link::Open)
+            };
+            let shut: Vec<Region> =
+                others().filter(|&peer| !is_open(&state.ledger, peer)).collect();
+            let since = watch.rest.unwrap_or(0);
+            let unswept: Vec<Region> = others()
+                .filter(|peer| desk.swept.get(peer).is_none_or(|&swept| swept < since))
+                .collect();
+            let is_read = |id: &OpId, one: &Notice| {
+                let reader = past.ledger(usize::from(one.to.0));
+                let read = reader.and_then(|ledger| ledger.notices.get(id));
+                read.is_some_and(|read| read.value == one.value)
+            };
+            let mut mine = state.ledger.notices.iter().filter(|(id, _)| id.requester == region);
+            // A new life says again under its own number what an earlier one has not said to the end.
+            let is_first_life = state.ledger.head.incarnation.n == 1 && !past.is_disturbed();
+            let is_unread = is_first_life && mine.any(|(id, one)| !is_read(id, one));
+            let what = match () {
+                () if !work.is_empty() => format!("has still to say {work:?}"),
+                () if !shut.is_empty() => format!("is frozen towards {shut:?}"),
+                () if !unswept.is_empty() => format!("does not compare with {unswept:?}"),
+                () if is_unread => "has published what was not read".to_owned(),
+                () => return None,
+            };
+            Some(format!("region {} is not at rest: it {what}", region.0))
         })
+    }
+}
+
+impl Past {
+    /// Whether one of the two has declared the other gone.
+    fn is_ended(&self, one: Region, other: Region) -> bool {
+        let of = |one: Region, other| {
+            let ledger = self.ledger(usize::from(one.0));
+            ledger.and_then(|ledger| ledger.peers.get(&other)).is_some_and(|peer| peer.disposed)
+        };
+        of(one, other) || of(other, one)
     }
 }
 
@@ -113,16 +214,24 @@ impl Watch {
         *self.seen.entry(what.to_owned()).or_default() += 1;
     }
 
+    fn fail(&mut self, what: &str) {
+        if self.problem.is_none() {
+            let at = Duration::from_nanos(self.now);
+            self.problem = Some(format!("{what} does not hold, {at:.3?} after the beginning"));
+        }
+    }
+
     fn set(&mut self, node: usize, ledger: Ledger) {
-        let it = &mut self.state.nodes[node];
+        self.past.is_set_aside |= ledger.records.iter().any(|(_, record)| record.parked);
+        let it = &mut self.past.state.nodes[node];
         it.state = Some(ControlState::new(ledger.clone()));
         it.storage = Some(Storage::Control(ledger));
     }
 
     /// A step has become durable.
     //= SPEC SIM-4
-    fn take(&mut self, node: usize, Step { ledger, wish, .. }: Step) {
-        let before = self.state.clone();
+    pub(super) fn take(&mut self, node: usize, Step { ledger, wish, .. }: Step) {
+        let before = self.past.state.clone();
         self.set(node, ledger);
         let action = match wish {
             Some(wish) => {
@@ -132,17 +241,28 @@ impl Watch {
             None => Action::Deliver(0),
         };
         self.observe(&before, action);
-        let labels = self.state.nodes[node].state.as_ref().map(labels).unwrap_or_default();
+        let state = &self.past.state;
+        let labels = state.nodes[node].state.as_ref().map(labels).unwrap_or_default();
         let old = before.nodes[node].state.as_ref().map(crate::models::irc::labels);
         for (id, label) in labels {
             if old.as_ref().and_then(|old| old.get(&id)) != Some(&label) {
                 self.count(&label.to_string());
             }
         }
+        let Some(old) = before.nodes[node].state.as_ref() else { return };
+        let Some(new) = self.past.ledger(node) else { return };
+        let quota = self.world.actors[node].control.policy.quota[1];
+        if !is_quota_kept(&old.ledger, new, quota) {
+            self.fail(OF_A_STEP);
+        }
+        let begins = |new: &Ledger| new.head.incarnation != old.ledger.head.incarnation;
+        if self.rest.is_some() && self.past.ledger(node).is_some_and(begins) {
+            self.fail("no_life_begins_at_rest");
+        }
     }
 
     fn observe(&mut self, before: &IrcState, action: Action) {
-        let Self { world, state, .. } = self;
+        let Self { world, past: Past { state, .. }, .. } = self;
         world.observer.observe(world, before, action, state);
         state.ghost.said.clear();
         self.judge();
@@ -153,44 +273,46 @@ impl Watch {
             return;
         }
         // What is under way between regions may be late for ever; a switch of a half comes.
-        self.state.network.clear();
+        self.past.state.network.clear();
         if let Some(node) = self.desks.iter().position(|desk| desk.own > 0) {
             let node = u16::try_from(node).expect("few regions");
-            let msg = Msg::Operate(crate::irc::msg::Command::Drain(false));
-            self.state.network.push(Flight { src: node, dst: node, msg, latest: u16::MAX });
+            let msg = Msg::Operate(Command::Drain(false));
+            self.past.state.network.push(Flight { src: node, dst: node, msg, latest: u16::MAX });
         }
         let is_quiet = self.is_quiet();
-        let was_restored = self.seen.contains_key(RESTORED);
+        let was_restored = !self.past.restored.is_empty();
+        let is_told_late = self.past.is_set_aside && self.rest.is_none();
         let broken = self.world.properties.iter().find(|property| {
             let is_asked = (is_quiet || property.name != AT_REST)
-                && !(was_restored && UNRESTORED.contains(&property.name));
-            is_asked && !(property.condition)(&self.world, &self.state)
+                && (!is_told_late || property.name != AGREEMENT)
+                && property.name != OF_A_STEP
+                && !(was_restored && property.name == UNRESTORED);
+            is_asked && !(property.condition)(&self.world, &self.past.state)
         });
-        if let Some(property) = broken {
-            let at = Duration::from_nanos(self.now);
-            self.problem =
-                Some(format!("{} does not hold, {at:.3?} after the beginning", property.name));
+        if let Some(name) = broken.map(|property| property.name) {
+            self.fail(name);
         }
     }
 
     /// Whether nobody has anything to say for good.
     fn is_quiet(&self) -> bool {
-        self.state.nodes.iter().filter_map(|node| node.state.as_ref()).all(|one| {
+        self.past.state.nodes.iter().filter_map(|node| node.state.as_ref()).all(|one| {
             let is_open = one.ledger.peers.iter().all(|(_, peer)| peer.link == Link::Open);
             one.ledger.records.is_empty() && is_open
         })
     }
 
-    fn start(&mut self, node: usize, found: Option<&Storage>) {
+    pub(super) fn start(&mut self, node: usize, found: Option<&Storage>) {
         let Desk { waiting, is_put_back, .. } = std::mem::take(&mut self.desks[node]);
         let Some(Storage::Control(found)) = found else { return };
         if is_put_back {
             self.count(RESTORED);
-            let before = self.state.clone();
+            let before = self.past.state.clone();
             self.set(node, found.clone());
             // Only if both sides have gone back to before its end may something live again.
             let region = u16::try_from(node).expect("few regions");
-            self.state.ghost.dead.retain(|_, back| {
+            self.past.restored.insert(region);
+            self.past.state.ghost.dead.retain(|_, back| {
                 back.insert(region);
                 back.len() < 2
             });
@@ -203,85 +325,72 @@ impl Watch {
             self.take(node, step);
         }
     }
-}
 
-/// Takes down one life of a node for the watch.
-pub(super) struct Ear {
-    node: u16,
-    /// It is a control plane's: nobody else has anything on disk.
-    is_control: bool,
-    wish: Option<Wish>,
-    shared: Shared,
-}
-
-impl Ear {
-    /// For a life of this node; control planes come first.
-    pub(super) fn new(node: u16, regions: u16, shared: Shared) -> Self {
-        Self { node, is_control: node < regions, wish: None, shared }
-    }
-}
-
-impl Recorder<Party> for Ear {
-    fn begin(&mut self, _: u16, _: u64, _: u64, input: &InputOf<Party>, origin: Origin) {
-        self.wish = None;
-        if !self.is_control {
-            return;
+    /// A control plane has taken a step.
+    pub(super) fn judge_step(&mut self, node: u16, step: &Taken<'_>) {
+        if let Some(Msg::Operate(Command::Dispose(_))) = step.delivered() {
+            self.past.is_disposed = true;
         }
-        let node = usize::from(self.node);
-        match input {
-            Input::Start(storage) => self.shared.lock().start(node, storage.as_ref()),
-            Input::Deliver { src, msg: msg @ Msg::Ask { .. } } => {
-                self.wish = Some(Wish { at: self.node, from: (*src).into(), msg: msg.clone() });
+        if let Some(name) = step.broken(&self.past) {
+            self.fail(name);
+        }
+        if let Some((token, id)) = step.created() {
+            self.past.created.insert((step.actor.region, token), id);
+        }
+        let mut grows = true;
+        for (&work, held) in &step.after.claims {
+            if step.before.claims.get(&work) == Some(held) {
+                continue;
             }
-            Input::Deliver { .. } if matches!(origin, Origin::Own) => {
-                let own = &mut self.shared.lock().desks[node].own;
-                *own = own.saturating_sub(1);
+            let life = step.after.ledger.head.incarnation;
+            let highest = self.past.epochs.insert((node, life, work), held.epoch);
+            grows &= highest.is_none_or(|highest| held.epoch > highest);
+        }
+        if !grows {
+            self.fail("epochs_only_grow");
+        }
+        let desk = &mut self.desks[usize::from(node)];
+        desk.claims.clone_from(&step.after.claims);
+        for msg in step.sent {
+            if let Msg::Claimed(claim) = msg
+                && let Claim { remote, call } = &**claim
+                && matches!(call.tag.0, Work::Sync(_))
+            {
+                desk.swept.insert(*remote, self.now);
             }
-            _ => {}
         }
     }
 
-    fn save(&mut self, storage: &Storage, number: Option<u64>) {
-        if let (true, Some(number)) = (self.is_control, number) {
-            let Storage::Control(ledger) = storage;
-            let step = Step { number, ledger: ledger.clone(), wish: self.wish.clone() };
-            self.shared.lock().desks[usize::from(self.node)].waiting.push_back(step);
+    /// A server of a region has called under these claims, and nobody has told it that they are held.
+    pub(super) fn judge_calls(
+        &mut self,
+        region: u16,
+        mut tags: impl Iterator<Item = (Work, ClaimEpoch)>,
+    ) {
+        let claims = &self.desks[usize::from(region)].claims;
+        if tags.any(|(work, epoch)| claims.get(&work).is_none_or(|held| held.epoch != epoch)) {
+            self.fail("no_call_for_a_lost_claim");
         }
     }
+}
 
-    fn set(&mut self, _: &Timer, _: &Range<Duration>, _: u64) {}
-
-    fn cancel(&mut self, _: &Timer) {}
-
-    fn choose(&mut self, _: &str, _: &[()]) {}
-
-    fn send(&mut self, to: Id, _: &Msg, _: Option<u32>) {
-        if self.is_control && usize::from(to) == usize::from(self.node) {
-            self.shared.lock().desks[usize::from(self.node)].own += 1;
+/// S14: no request that arrives is taken beyond the quota of its network. What a restored region takes back it had
+/// taken before.
+fn is_quota_kept(before: &Ledger, after: &Ledger, quota: usize) -> bool {
+    let mut pending: BTreeMap<u32, (usize, bool)> = BTreeMap::new();
+    for (id, one) in after.peerings.iter() {
+        if one.side != Side::Accepter || !one.is_undecided() || one.is_dead() {
+            continue;
         }
+        let peer = after.peers.get(&one.peer(*id));
+        let is_recovered = peer
+            .and_then(|peer| peer.lost.recovered.get(id))
+            .is_some_and(|recovered| recovered.existence);
+        let at = pending.entry(one.requested.facts.target.network.0).or_default();
+        at.0 += 1;
+        at.1 |= !before.peerings.contains(id) && !is_recovered;
     }
-
-    fn end(&mut self, _: &PartyState, _: Option<u64>) {}
-
-    fn write_out(&mut self) {}
-
-    fn stop(&mut self, _: u64) {}
-
-    fn simulated(&mut self, now: u64) {
-        self.shared.lock().now = now;
-    }
-
-    fn durable(&mut self, number: u64) {
-        if !self.is_control {
-            return;
-        }
-        let mut watch = self.shared.lock();
-        let node = usize::from(self.node);
-        while watch.desks[node].waiting.front().is_some_and(|step| step.number <= number) {
-            let step = watch.desks[node].waiting.pop_front().expect("it is there");
-            watch.take(node, step);
-        }
-    }
+    pending.values().all(|&(count, has_new)| count <= quota || !has_new)
 }
 
 /// A region that was put back goes on as if nothing had been lost.

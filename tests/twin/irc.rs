@@ -175,7 +175,11 @@ fn wish(name: &str) -> Wish {
 
 /// A server of R says, in the name of its region, that A has accepted.
 fn lie() -> Wish {
-    let facts = Decided { decision: Some(Decision::Accepted), ..Decided::default() };
+    let facts = Decided {
+        decision: Some(Decision::Accepted),
+        deadline: Some(tenure::models::irc::PENDING),
+        ..Decided::default()
+    };
     let call = Call {
         from: Region(0),
         incarnation: Incarnation { n: 1, life: 0 },

@@ -1,0 +1,192 @@
+//! What goes wrong: datagrams that are lost, doubled and late, nodes that crash and stand still, disks that go back.
+
+use std::collections::VecDeque;
+
+use rand::RngExt as _;
+
+use super::plan::{Fault, Kind};
+use super::run::{Event, MS, Simulation, nanos};
+use super::setup::{Birth, Simulated, Workload};
+use crate::lease::record::NodeId;
+use crate::step::Input;
+use crate::trace::{Origin, Recorder};
+use crate::wire::Headers;
+
+/// How late a datagram comes once more.
+const LATEST: u64 = 60_000 * MS;
+
+impl<A, R, F, L> Simulation<A, R, F, L>
+where
+    A: Simulated,
+    R: Recorder<A>,
+    F: FnMut(Birth) -> R,
+    L: Workload<A>,
+{
+    fn faults_of(&self, node: u16) -> impl Iterator<Item = Kind> {
+        self.active.iter().filter(move |fault| fault.node == node).map(|fault| fault.kind)
+    }
+
+    pub(super) fn slowest(&mut self, node: u16) -> u64 {
+        let most = self.faults_of(node).filter_map(|kind| match kind {
+            Kind::SlowDisk(ms) => Some(u64::from(ms) * MS),
+            _ => None,
+        });
+        let most = most.max().unwrap_or(0);
+        if most > 0 { self.disks.random_range(0..=most) } else { 0 }
+    }
+
+    pub(super) fn transmit(&mut self, from: u16, to: u16, bytes: Vec<u8>) {
+        let mut delay = self.network.random_range(MS / 10..=2 * MS);
+        let mut copies = 1;
+        let mut late = None;
+        let mut length = bytes.len();
+        let from_here: Vec<_> = self.faults_of(from).collect();
+        if self.faults_of(to).any(|kind| matches!(kind, Kind::Isolate | Kind::Deaf)) {
+            return;
+        }
+        for kind in from_here {
+            match kind {
+                Kind::Isolate => return,
+                Kind::Loss(often) if self.strikes(often) => return,
+                Kind::Double(often) if self.strikes(often) => copies = 2,
+                Kind::Late(often) if self.strikes(often) => {
+                    late = Some(self.network.random_range(0..=LATEST));
+                }
+                Kind::Delay(ms) => delay += self.network.random_range(0..=u64::from(ms) * MS),
+                Kind::Truncate(often) if self.strikes(often) => {
+                    length = self.network.random_range(0..length.max(1));
+                }
+                _ => {}
+            }
+        }
+        if let Some(after) = late {
+            self.at(self.now + delay + after, Event::Arrive(to, bytes[..length].to_vec()));
+        }
+        for _ in 0..copies {
+            self.at(self.now + delay, Event::Arrive(to, bytes[..length].to_vec()));
+            delay += self.network.random_range(0..=10 * MS);
+        }
+    }
+
+    fn strikes(&mut self, often: u16) -> bool {
+        self.network.random_range(0..1000) < often
+    }
+
+    pub(super) fn begin(&mut self, fault: Fault) {
+        let index = usize::from(fault.node);
+        if fault.kind == Kind::Suspend && self.nodes[index].own > 0 {
+            // The bound S on a stop hook holds only while the machine runs: let it end first.
+            let again = Fault { at_ms: self.now / MS + 1, ..fault };
+            self.at(self.now + nanos(self.setup.local).max(MS), Event::Begin(again));
+            return;
+        }
+        match fault.kind {
+            Kind::Crash => {
+                self.nodes[index].down += 1;
+                self.crash(fault.node);
+            }
+            Kind::BackUp => {
+                let it = &mut self.nodes[index];
+                it.backup.clone_from(&it.disk[0].1);
+            }
+            Kind::Restore => {
+                self.nodes[index].down += 1;
+                self.crash(fault.node);
+                let it = &mut self.nodes[index];
+                if let (Some(backup), Some(lost)) = (&it.backup, &it.disk[0].1)
+                    && let Some(restored) = self.workload.restored(fault.node, backup, lost)
+                {
+                    it.disk = VecDeque::from([(0, Some(restored))]);
+                }
+            }
+            Kind::Suspend => {
+                let it = &mut self.nodes[index];
+                it.suspended += 1;
+                if it.suspended == 1 {
+                    it.suspended_since = self.now;
+                }
+            }
+            _ => self.active.push(fault),
+        }
+        self.at(self.now + fault.for_ms * MS, Event::End(fault));
+    }
+
+    pub(super) fn end(&mut self, fault: Fault) {
+        let index = usize::from(fault.node);
+        match fault.kind {
+            Kind::Crash | Kind::Restore => {
+                self.nodes[index].down -= 1;
+                if self.nodes[index].down == 0 {
+                    self.start(fault.node);
+                }
+            }
+            Kind::Suspend => {
+                self.nodes[index].suspended -= 1;
+                if self.nodes[index].suspended == 0 {
+                    if !self.setup.duties.clock_never_stops {
+                        self.nodes[index].slept += self.now - self.nodes[index].suspended_since;
+                    }
+                    self.wake_up(fault.node);
+                }
+            }
+            _ => self.active.retain(|active| *active != fault),
+        }
+    }
+
+    fn wake_up(&mut self, node: u16) {
+        let index = usize::from(node);
+        if self.nodes[index].state.is_none() {
+            return;
+        }
+        if self.setup.duties.timers_first {
+            self.fire_due(node);
+        }
+        for what in std::mem::take(&mut self.nodes[index].waiting) {
+            self.input(node, what);
+        }
+        self.fire_due(node);
+    }
+
+    pub(super) fn crash(&mut self, node: u16) {
+        let it = &mut self.nodes[usize::from(node)];
+        if it.state.take().is_none() {
+            return;
+        }
+        // Some of what was not synced may have reached the disk, from the front; a save that is torn is
+        // known by its checksum and counts as none.
+        let kept = self.disks.random_range(0..it.disk.len());
+        let (_, storage) = it.disk.remove(kept).expect("it is one of them");
+        it.disk = VecDeque::from([(0, storage)]);
+        it.held.clear();
+        it.timers.clear();
+        it.waiting.clear();
+        it.own = 0;
+        it.wake = None;
+        if let Some(mut trace) = it.trace.take() {
+            trace.write_out();
+        }
+    }
+
+    pub(super) fn start(&mut self, node: u16) {
+        let index = usize::from(node);
+        let clock = self.clock(node);
+        let it = &mut self.nodes[index];
+        it.start += 1;
+        if it.life == 0 || self.setup.duties.new_incarnation {
+            it.life += 1;
+        }
+        it.headers = Headers::new(NodeId(node), it.life);
+        it.last_save = 0;
+        it.own = 0;
+        let birth = Birth {
+            node,
+            nodes: self.setup.actors.len() as u16,
+            incarnation: it.life,
+            clock,
+            now: self.now,
+        };
+        it.trace = Some((self.open)(birth));
+        let storage = it.disk[0].1.clone();
+        self.step(node, Input::Start(storage), Origin::None);
+    }
+}

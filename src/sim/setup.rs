@@ -1,0 +1,116 @@
+//! What is simulated: the actors, what their runtime owes them, and what their surroundings do.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+
+use crate::durable::Durable;
+use crate::step::Machine;
+use crate::wire::Message;
+
+//= SPEC SIM-3
+/// What a node's runtime owes its actors. A simulation without one of these shows why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duties {
+    /// What a step sends waits until what it saves is durable.
+    pub saves_before_sends: bool,
+    /// Timers that are due go before a message.
+    pub timers_first: bool,
+    /// The clock goes on while the machine is suspended.
+    pub clock_never_stops: bool,
+    /// A timer that is armed afresh or cancelled does not fire from its old arming.
+    pub no_stale_timers: bool,
+    /// A start has an incarnation that no earlier one had, durable before the first send.
+    pub new_incarnation: bool,
+    /// A timer does not run out before its time.
+    pub never_early: bool,
+    /// A message that no honest actor says does not reach an actor.
+    pub refuses_illegal: bool,
+}
+
+impl Duties {
+    /// What a real node does.
+    pub const ALL: Self = Self {
+        saves_before_sends: true,
+        timers_first: true,
+        clock_never_stops: true,
+        no_stale_timers: true,
+        new_incarnation: true,
+        never_early: true,
+        refuses_illegal: true,
+    };
+}
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Setup<A> {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The actors, by node.
+    pub actors: Vec<A>,
+    /// What the runtime keeps to.
+    pub duties: Duties,
+    /// The longest time that a message of an actor to itself takes: S.
+    pub local: Duration,
+}
+
+/// An actor that can be simulated: what it says goes through the codec, and what it saves onto a disk.
+pub trait Simulated:
+    Machine<
+        Msg: Message + Clone,
+        Timer: Ord + Clone,
+        State: Debug,
+        Storage: Durable + Clone + Debug,
+        Random: Clone,
+    >
+{
+}
+
+impl<A> Simulated for A where
+    A: Machine<
+            Msg: Message + Clone,
+            Timer: Ord + Clone,
+            State: Debug,
+            Storage: Durable + Clone + Debug,
+            Random: Clone,
+        >
+{
+}
+
+/// A life of a node begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    /// Which node's.
+    pub node: u16,
+    /// How many nodes there are.
+    pub nodes: u16,
+    /// The number in its datagrams.
+    pub incarnation: u32,
+    /// What its clock reads, in nanoseconds.
+    pub clock: u64,
+    /// The simulator's time.
+    pub now: u64,
+}
+
+/// What the surroundings do to the nodes.
+pub trait Workload<A: Simulated> {
+    /// What is said next: after how long, to which node, and what. `views` are what the nodes show now.
+    fn next(
+        &mut self,
+        views: &[Option<A::View>],
+        rng: &mut StdRng,
+    ) -> (Duration, Option<(u16, A::Msg)>);
+
+    /// What an operator makes of a backup for a node that is put back to it, given what is on its disk. None if
+    /// nobody would: then it starts with what it has.
+    fn restored(
+        &mut self,
+        node: u16,
+        backup: &A::Storage,
+        lost: &A::Storage,
+    ) -> Option<A::Storage> {
+        let _ = (node, backup, lost);
+        None
+    }
+}
