@@ -168,6 +168,7 @@ const CAUGHT: &[(Safeguards, u64)] = &[
     (Safeguards::I_39_EXPECTED_VERSION, 2),
     (Safeguards::I_41_TOKEN_KEPT, 2),
     (Safeguards::I_42_EVERY_CHANGE_AUDITED, 1),
+    (Safeguards::I_43_SEAL_WITH_ITS_FACTS, 16),
 ];
 
 /// The same where every node's datagrams are late and overtake each other all the time.

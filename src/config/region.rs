@@ -512,6 +512,15 @@ mod tests {
         assert!(Config::parse(&GOOD.replacen("tokens = \"30d\"", "tokens = \"21d\"", 1)).is_ok());
     }
 
+    //= SPEC REGION-17 test
+    #[test]
+    fn one_remote_may_not_take_every_place_of_a_server() {
+        let told = problems("width = 64", "width = 32");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("let width be above in_flight"), "{told:?}");
+        assert!(Config::parse(&GOOD.replacen("width = 64", "width = 33", 1)).is_ok());
+    }
+
     #[test]
     fn one_region_is_refused_and_leases_may_stand_beside_regions() {
         let (two, _) = GOOD.split_once("[[region]]\nname = \"west\"").expect("there is a west");

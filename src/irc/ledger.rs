@@ -229,6 +229,7 @@ impl Ledger {
     //= SPEC IRC-14
     ///
     /// `until` is the clock of what was lost, where that can still be read.
+    //= SPEC IRC-43
     #[must_use]
     pub fn restored(
         mut self,

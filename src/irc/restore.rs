@@ -187,7 +187,7 @@ impl Desk<'_> {
             Link::Syncing { after, .. } => after,
             _ => self.state.sweeps.get(&region).and_then(|sweep| sweep.after),
         };
-        let Some(items) = in_range(items, after, *up_to, peer.floor) else {
+        let Some(items) = in_range(items, after, *up_to, region, peer.floor) else {
             return Settled::Retry(AGAIN);
         };
         let items = items.as_slice();
@@ -535,6 +535,7 @@ fn in_range(
     items: &[Item],
     after: Option<OpId>,
     up_to: Option<OpId>,
+    peer: Region,
     floor: Option<Incarnation>,
 ) -> Option<Vec<Item>> {
     if up_to.is_some() && up_to <= after {
@@ -543,7 +544,7 @@ fn in_range(
     let may_be = |item: &&Item| {
         after.is_none_or(|after| item.id > after)
             && up_to.is_none_or(|up_to| item.id <= up_to)
-            && floor.is_none_or(|floor| item.id.n <= floor.n)
+            && (item.id.requester != peer || floor.is_none_or(|floor| item.id.n <= floor.n))
     };
     Some(items.iter().filter(may_be).cloned().collect())
 }
