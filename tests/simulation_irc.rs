@@ -168,7 +168,6 @@ const CAUGHT: &[(Safeguards, u64)] = &[
     (Safeguards::I_39_EXPECTED_VERSION, 2),
     (Safeguards::I_41_TOKEN_KEPT, 2),
     (Safeguards::I_42_EVERY_CHANGE_AUDITED, 1),
-    (Safeguards::I_43_SEAL_WITH_ITS_FACTS, 16),
 ];
 
 /// The same where every node's datagrams are late and overtake each other all the time.
@@ -188,6 +187,10 @@ const UNSEEN: &[(Safeguards, &str)] = &[
     (
         Safeguards::I_38_DEADLINE_IN_TRANSACTION,
         "not within 24 seeds: a deadline has to pass in a freeze, with a call in the tick after it",
+    ),
+    (
+        Safeguards::I_43_SEAL_WITH_ITS_FACTS,
+        "not within 16 seeds: a deletion in a freeze, and a sweep of the peer before that one is over",
     ),
 ];
 
