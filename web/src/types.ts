@@ -2,10 +2,7 @@
 
 export type Tree = string | Tree[] | { [name: string]: Tree }
 
-/** How a node's clock has run, since that many steps: src/explorer/pace.rs. */
-export interface Pace { from: number; rate: 'fast' | 'true' | 'slow'; about: string }
-
-export interface Lane { name: string; kind: string; pace?: Pace }
+export interface Lane { name: string; kind: string }
 
 export type Bar = 'hold' | 'hook' | 'watch' | 'frozen'
 
@@ -50,7 +47,6 @@ export interface Step extends Told {
   inferred?: boolean
   impossible?: boolean
   sends?: Sent[]
-  pace?: Pace
   after: Moment
 }
 
