@@ -267,10 +267,7 @@ pub fn plan(
     }
     let known = current.as_ref().map_or(0, |current| current.head.incarnation.n);
     let known = known.max(ledger.head.incarnation.n);
-    if above.saturating_sub(known) > LIVES_MAX {
-        return Err(RestoreError::FarAbove { above, known });
-    }
-    let n = 1 + known.max(above);
+    let n = next_life(known, above)?;
     let life = Incarnation { n, life: tag };
     let until = current.as_ref().map(|current| current.head.clock);
     let found = current.map(|current| current.on).unwrap_or_default();
@@ -281,6 +278,15 @@ pub fn plan(
         halves: found.len(),
     };
     Ok((ledger.restored(life, found, until), restored))
+}
+
+/// The number of a new life, above the newest that is known here and the one that the operator names.
+//= SPEC IRC-46
+fn next_life(known: u64, above: u64) -> Result<u64, RestoreError> {
+    if above.saturating_sub(known) > LIVES_MAX {
+        return Err(RestoreError::FarAbove { above, known });
+    }
+    Ok(1 + known.max(above))
 }
 
 #[cfg(test)]
@@ -306,6 +312,17 @@ mod tests {
     }
 
     //= SPEC REGION-9 test
+    //= SPEC IRC-46 test
+    #[test]
+    fn a_life_is_above_what_is_named_and_what_cannot_be_is_refused() {
+        assert_eq!(next_life(3, 0).ok(), Some(4));
+        assert_eq!(next_life(3, 9).ok(), Some(10));
+        assert_eq!(next_life(3, 3 + LIVES_MAX).ok(), Some(4 + LIVES_MAX));
+        for above in [4 + LIVES_MAX, 1 << 62, u64::MAX] {
+            assert!(matches!(next_life(3, above), Err(RestoreError::FarAbove { .. })), "{above}");
+        }
+    }
+
     #[test]
     fn a_backup_holds_the_whole_audit_log() {
         let directory = tempfile::tempdir().unwrap();
