@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -24,8 +24,10 @@ use super::cluster::monitor::{Kind, Monitor};
 use super::network::{Family, Network};
 
 const MS: u64 = 1_000_000;
-/// Where each node's relay listens in the network.
-const PORT: u16 = 7003;
+/// Where the relays of the first cluster listen in the network; those of every next one a port higher. What was said in
+/// a cluster may wait in the system until a neighbour is found again, and must not arrive in the next one, whose nodes
+/// have the same names and begin with the same incarnations.
+static PORT: AtomicU16 = AtomicU16::new(7003);
 /// How long it waits before it looks whether it shall end.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
@@ -78,6 +80,7 @@ impl Relays {
         monitor: &Arc<Monitor>,
     ) -> io::Result<Self> {
         let count = nodes.len();
+        let port = PORT.fetch_add(1, Ordering::Relaxed);
         let (mut near, mut far, mut stands_for) = (Vec::new(), Vec::new(), Vec::new());
         for node in 0..count {
             let address = network.address(node, family);
@@ -86,7 +89,7 @@ impl Relays {
                     (other != node).then(|| UdpSocket::bind((family.loopback(), 0))).transpose()
                 };
                 let sockets = (0..count).map(bind).collect::<io::Result<Vec<_>>>()?;
-                io::Result::Ok((sockets, UdpSocket::bind((address, PORT))?))
+                io::Result::Ok((sockets, UdpSocket::bind((address, port))?))
             })?;
             for socket in sockets.iter().flatten().chain([&outside]) {
                 socket.set_nonblocking(true)?;
@@ -103,7 +106,7 @@ impl Relays {
             near,
             far,
             nodes: nodes.to_vec(),
-            outside: (0..count).map(|node| (network.address(node, family), PORT).into()).collect(),
+            outside: (0..count).map(|node| (network.address(node, family), port).into()).collect(),
             hosts,
             asked: BTreeMap::new(),
             under_way: BinaryHeap::new(),
