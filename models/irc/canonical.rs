@@ -90,7 +90,8 @@ impl Futures {
             Errand::Prepare { nonce } | Errand::Sync { nonce, .. } => Some(nonce),
             Errand::Apply { .. } => None,
         };
-        self.has_left(epoch.n) || (self.is_in(epoch.n) && self.is_done(work, nonce))
+        self.has_left(epoch.incarnation.n)
+            || (self.is_in(epoch.incarnation.n) && self.is_done(work, nonce))
     }
 
     /// Whether no work of that name will ever be again in this life: an answer that names no question
@@ -108,10 +109,10 @@ impl Futures {
     /// Whether this answer can do nothing here any more.
     fn is_dead_reply(&self, from: Region, reply: &Reply) -> bool {
         let (work, epoch) = reply.tag;
-        if self.has_left(epoch.n) {
+        if self.has_left(epoch.incarnation.n) {
             return true;
         }
-        if !self.is_in(epoch.n) {
+        if !self.is_in(epoch.incarnation.n) {
             return false;
         }
         let me = self.now.head.incarnation;

@@ -99,7 +99,7 @@ impl Actor for Carried {
                 let head = &before.ledger.head;
                 // A claim of an older life is void.
                 let is_there = self.control.work(&before).contains(&work);
-                if epoch.n != head.incarnation.n || !is_there {
+                if epoch.incarnation != head.incarnation || !is_there {
                     return;
                 }
                 before.claims.insert(work, Held { epoch, server: self.control.me });

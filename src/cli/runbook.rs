@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::paint::Paint;
 use super::region::{RegionArgs, Target, word};
-use crate::node::restore;
+use crate::node::restore::{self, Contents};
 
 const CODES: &str = "With --dry-run it says what would change, and changes nothing.\n\n\
     Exit codes: 0 done, and durable; 1 refused, and the message says why; 2 usage; 3 the control plane \
@@ -382,12 +382,12 @@ fn create_backup(target: &Target, file: &Path) -> Value {
         return answer;
     }
     let (owner, node) = (&target.owner, &target.node);
-    let written = restore::read(owner, &node.storage).and_then(|ledger| {
-        let ledger = ledger
+    let written = restore::read_with_boots(owner, &node.storage).and_then(|found| {
+        let (ledger, boots) = found
             .ok_or_else(|| restore::RestoreError::Empty(node.storage.display().to_string()))?;
         let mut about = restore::about(&ledger);
         let audit = restore::read_audit(owner, &node.storage)?;
-        restore::write(owner, &path, ledger, &audit)?;
+        restore::write(owner, &path, Contents { ledger, audit, boots })?;
         about["ok"] = true.into();
         about["path"] = path.display().to_string().into();
         Ok(about)
@@ -510,12 +510,12 @@ fn put_back(target: &Target, args: &BeginArgs) -> Result<Value, String> {
     let storage = &node.storage;
     let has_storage = storage.exists();
     let current = if has_storage && !args.without_storage {
-        restore::read(owner, storage).map_err(text)?
+        restore::read_with_boots(owner, storage).map_err(text)?
     } else {
         None
     };
     let how = (args.above, rand::random());
-    let (ledger, restored) = restore::plan(owner, &args.backup, current, how).map_err(text)?;
+    let (contents, restored) = restore::plan(owner, &args.backup, current, how).map_err(text)?;
     let mut answer = json!({
         "ok": true, "dry_run": args.command.dry_run, "incarnation": restored.life.n,
         "clock_ticks": restored.clock, "peerings": restored.peerings, "halves": restored.halves,
@@ -529,8 +529,7 @@ fn put_back(target: &Target, args: &BeginArgs) -> Result<Value, String> {
         storage.with_file_name(name)
     };
     let draft = beside(format!(".life-{}.new", restored.life.n));
-    let audit = restore::read_audit(owner, &args.backup).map_err(text)?;
-    restore::write(owner, &draft, ledger, &audit).map_err(text)?;
+    restore::write(owner, &draft, contents).map_err(text)?;
     let system = |error: std::io::Error| format!("the storage cannot be replaced ({error})");
     if has_storage {
         let kept = beside(format!(".before-life-{}", restored.life.n));

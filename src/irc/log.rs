@@ -309,7 +309,7 @@ impl Desk<'_> {
     //= SPEC IRC-16
     fn claim(&mut self, server: NodeId, work: Work) {
         let head = &self.state.ledger.head;
-        let mut epoch = ClaimEpoch { n: head.incarnation.n, start: head.start, counter: 0 };
+        let mut epoch = ClaimEpoch { incarnation: head.incarnation, start: head.start, counter: 0 };
         self.state.claimed += 1;
         epoch.counter = self.state.claimed;
         if !self.keeps(Safeguards::I_16_EPOCH_NEVER_RESET) {

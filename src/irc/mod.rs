@@ -169,7 +169,8 @@ impl ControlPlane {
     pub fn errands(&self, state: &ControlState) -> Vec<Claim> {
         let mut state = state.clone();
         let mut out = Out::new();
-        let epoch = ClaimEpoch { n: state.ledger.head.incarnation.n, ..ClaimEpoch::default() };
+        let epoch =
+            ClaimEpoch { incarnation: state.ledger.head.incarnation, ..ClaimEpoch::default() };
         let desk = self.desk(&mut state, &mut out);
         desk.work().into_iter().filter_map(|(_, work)| desk.call(work, epoch)).collect()
     }

@@ -55,13 +55,14 @@ pub enum Work {
 }
 
 /// Names a claim. The incarnation and the start come first, so that it grows over restores and
-/// restarts; it is no count of attempts and is never reset (I-16).
+/// restarts; it is no count of attempts and is never reset (I-16). Two restores to one backup begin
+/// lives of one number: their tags tell their claims apart.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
 )]
 pub struct ClaimEpoch {
-    /// The number of the control plane's incarnation.
-    pub n: u64,
+    /// The control plane's incarnation.
+    pub incarnation: Incarnation,
     /// Counts the control plane's starts.
     pub start: u64,
     /// Counts the claims of that start.

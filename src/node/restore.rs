@@ -22,6 +22,8 @@ use crate::lease::record::NodeId;
 
 /// The index under which a control plane's storage lies in its node's file.
 const INDEX: u16 = 0;
+/// How often a node has started at most between a backup and its being put back.
+pub const STARTS_UNKNOWN: u32 = 1 << 16;
 /// How many entries of an audit log one transaction writes.
 const ENTRIES_PER_COMMIT: usize = 10_000;
 
@@ -68,6 +70,17 @@ pub struct Restored {
     pub halves: usize,
 }
 
+/// What a storage file of a control plane holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Its ledger.
+    pub ledger: Ledger,
+    /// The entries of the audit log, the oldest first. Those count that are older than the end of the ledger's own.
+    pub audit: Vec<(u64, Entry)>,
+    /// How often its node has started.
+    pub boots: u32,
+}
+
 /// Why a backup was not put back. Nothing has been written then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -109,8 +122,18 @@ pub enum RestoreError {
 ///
 /// [`RestoreError::Storage`] if the file is not there, is not this node's, is in use or is damaged.
 pub fn read(owner: &Owner, file: &Path) -> Result<Option<Ledger>, RestoreError> {
-    let ledger = owner.open(file)?.restore::<Storage>(INDEX)?;
-    Ok(ledger.map(|Storage::Control(ledger)| ledger))
+    Ok(read_with_boots(owner, file)?.map(|(ledger, _)| ledger))
+}
+
+/// Reads the ledger in a storage file of this node, and how often the node has started with it.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_with_boots(owner: &Owner, file: &Path) -> Result<Option<(Ledger, u32)>, RestoreError> {
+    let store = owner.open(file)?;
+    let ledger = store.restore::<Storage>(INDEX)?;
+    Ok(ledger.map(|Storage::Control(ledger)| (ledger, store.boots())))
 }
 
 /// Reads the whole audit log in a storage file of this node, the oldest entry first. A ledger that was
@@ -134,24 +157,20 @@ pub fn audit_in(reader: &Reader, file: &Path) -> Result<Vec<(u64, Entry)>, Resto
         .map_err(|reason| StorageError::Corrupt { path: file.to_owned(), reason }.into())
 }
 
-/// Writes a ledger and the audit log before it into a new storage file of this node, durably: `target`
-/// must not exist. Of `audit` the entries count that are older than the end of the ledger's own.
+/// Writes a new storage file of this node, durably: `target` must not exist.
 ///
 /// # Errors
 ///
 /// [`RestoreError`]; there is no file of that name then, or one that is not whole and has no ledger.
 //= SPEC REGION-9
-pub fn write(
-    owner: &Owner,
-    target: &Path,
-    ledger: Ledger,
-    audit: &[(u64, Entry)],
-) -> Result<(), RestoreError> {
+pub fn write(owner: &Owner, target: &Path, contents: Contents) -> Result<(), RestoreError> {
+    let Contents { ledger, audit, boots } = contents;
     if target.exists() {
         return Err(RestoreError::Exists(target.display().to_string()));
     }
     let mut store = Store::open(target, &owner.cluster, owner.node)?;
     store.agree_on_legend(&owner.legend)?;
+    store.set_boots(boots)?;
     let (mut committer, progress) = store
         .into_committer()
         .map_err(|error| StorageError::Io { path: target.to_owned(), reason: error.to_string() })?;
@@ -241,15 +260,19 @@ pub fn put_back(
         return Err(RestoreError::Exists(target.display().to_string()));
     }
     let current = match current {
-        Some(current) => read(owner, current)?,
+        Some(current) => read_with_boots(owner, current)?,
         None => None,
     };
-    let (ledger, restored) = plan(owner, backup, current, (above, tag))?;
-    write(owner, target, ledger, &read_audit(owner, backup)?)?;
+    let (contents, restored) = plan(owner, backup, current, (above, tag))?;
+    write(owner, target, contents)?;
     Ok(restored)
 }
 
-/// What putting a backup back would give: the ledger, and what there is to say about it.
+/// What putting a backup back would give: the contents of the new file, and what there is to say about it. `current`
+/// is the ledger that is replaced, with the starts of its node.
+///
+/// A node that was put back goes on to count its starts above all that is known, and by [`STARTS_UNKNOWN`] more: how
+/// often it has started since the backup nobody can say.
 ///
 /// # Errors
 ///
@@ -257,11 +280,13 @@ pub fn put_back(
 pub fn plan(
     owner: &Owner,
     backup: &Path,
-    current: Option<Ledger>,
+    current: Option<(Ledger, u32)>,
     (above, tag): (u64, u64),
-) -> Result<(Ledger, Restored), RestoreError> {
-    let ledger =
-        read(owner, backup)?.ok_or_else(|| RestoreError::Empty(backup.display().to_string()))?;
+) -> Result<(Contents, Restored), RestoreError> {
+    let (ledger, starts) = read_with_boots(owner, backup)?
+        .ok_or_else(|| RestoreError::Empty(backup.display().to_string()))?;
+    let (current, later) = current.unzip();
+    let boots = starts.max(later.unwrap_or(0)).saturating_add(STARTS_UNKNOWN);
     if let Some(current) = &current {
         check_lineage(&ledger, current)?;
     }
@@ -277,7 +302,8 @@ pub fn plan(
         peerings: ledger.peerings.len(),
         halves: found.len(),
     };
-    Ok((ledger.restored(life, found, until), restored))
+    let ledger = ledger.restored(life, found, until);
+    Ok((Contents { ledger, audit: read_audit(owner, backup)?, boots }, restored))
 }
 
 /// The number of a new life, above the newest that is known here and the one that the operator names.
@@ -309,6 +335,31 @@ mod tests {
         let n = lives.last().map_or(0, |&(n, _)| n);
         ledger.head.incarnation = Incarnation { n, life };
         ledger
+    }
+
+    fn of(ledger: Ledger) -> Contents {
+        Contents { ledger, ..Contents::default() }
+    }
+
+    //= SPEC TIME-3 test
+    #[test]
+    fn a_node_that_was_put_back_counts_its_starts_above_all_earlier_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let owner = owner(&["east", "west"]);
+        let file = |name: &str| directory.path().join(name);
+        let boots = |name: &str| read_with_boots(&owner, &file(name)).unwrap().unwrap().1;
+        let backup = Contents { boots: 5, ..of(ledger(&[(1, 5)], 1)) };
+        write(&owner, &file("backup"), backup.clone()).unwrap();
+        assert_eq!(boots("backup"), 5, "a backup has the count of its node");
+        write(&owner, &file("current"), Contents { boots: 70_000, ..backup }).unwrap();
+        for (current, target, least) in [(Some("current"), "with", 70_000), (None, "without", 5)] {
+            let current = current.map(file);
+            put_back(&owner, &file("backup"), current.as_deref(), &file(target), (0, 7)).unwrap();
+            assert_eq!(boots(target), least + STARTS_UNKNOWN);
+        }
+        // What is put back twice begins twice as far.
+        put_back(&owner, &file("with"), None, &file("again"), (0, 8)).unwrap();
+        assert_eq!(boots("again"), 70_000 + 2 * STARTS_UNKNOWN);
     }
 
     //= SPEC REGION-9 test
@@ -348,7 +399,8 @@ mod tests {
         }
         let file = |name: &str| directory.path().join(name);
         let whole = |name: &str| read_audit(&owner, &file(name)).unwrap();
-        write(&owner, &file("backup"), ledger.clone(), &all).unwrap();
+        let backed = Contents { ledger: ledger.clone(), audit: all.clone(), boots: 5 };
+        write(&owner, &file("backup"), backed).unwrap();
         assert_eq!(whole("backup"), all, "memory has let go of the first ones, the backup has not");
         // Put back, the chain goes on from the backup.
         let (backup, target) = (file("backup"), file("target"));
@@ -379,7 +431,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
         let then = owner(&["east", "west"]);
-        write(&then, &file("backup"), ledger(&[(1, 5)], 1), &[]).unwrap();
+        write(&then, &file("backup"), of(ledger(&[(1, 5)], 1))).unwrap();
         // A region that was added since is behind those that were there.
         let now = owner(&["east", "west", "north"]);
         put_back(&now, &file("backup"), None, &file("target"), (0, 7)).unwrap();

@@ -193,9 +193,15 @@ pub struct Store {
 pub struct Reader {
     db: Weak<Database>,
     path: PathBuf,
+    boots: u32,
 }
 
 impl Reader {
+    /// How often the node has started with this file.
+    pub fn boots(&self) -> u32 {
+        self.boots
+    }
+
     /// The rows of one actor's storage, each with its own key, in the order of the keys: all as of one
     /// moment.
     ///
@@ -269,6 +275,16 @@ impl Store {
         let Some(boots) = self.boots.checked_add(1) else {
             return Err(StorageError::BootsExhausted { path: self.path.clone() });
         };
+        self.set_boots(boots)?;
+        Ok(boots)
+    }
+
+    /// Sets, durably, how often the node has started: a file that takes the place of others goes on above them.
+    ///
+    /// # Errors
+    ///
+    /// If the count cannot be made durable.
+    pub fn set_boots(&mut self, boots: u32) -> Result<(), StorageError> {
         let write = || -> Result<(), redb::Error> {
             let mut txn = self.db.begin_write()?;
             txn.set_durability(Durability::Immediate)?;
@@ -278,7 +294,7 @@ impl Store {
         };
         write().map_err(|error| commit_error(&self.path, &error))?;
         self.boots = boots;
-        Ok(boots)
+        Ok(())
     }
 
     /// What the actor of this lease has last saved; `None` if it never has.
@@ -296,7 +312,7 @@ impl Store {
 
     /// Reads the file for as long as it is open, also when its saves go to their thread.
     pub fn reader(&self) -> Reader {
-        Reader { db: Arc::downgrade(&self.db), path: self.path.clone() }
+        Reader { db: Arc::downgrade(&self.db), path: self.path.clone(), boots: self.boots }
     }
 
     /// Hands the file to a thread that makes saves durable, and says how far.

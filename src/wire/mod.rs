@@ -136,7 +136,10 @@ fn is_work(work: irc::msg::Work) -> bool {
 
 fn is_tag(tag: (irc::msg::Work, irc::msg::ClaimEpoch)) -> bool {
     let (work, epoch) = tag;
-    is_work(work) && is_count(epoch.n) && is_count(epoch.start) && is_count(epoch.counter)
+    is_work(work)
+        && is_count(epoch.incarnation.n)
+        && is_count(epoch.start)
+        && is_count(epoch.counter)
 }
 
 fn is_call(call: &irc::msg::Call) -> bool {

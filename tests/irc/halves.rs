@@ -6,7 +6,7 @@ use tenure::irc::View;
 use tenure::irc::facts::{Options, Requested};
 use tenure::irc::ledger::{Ledger, Lost, Peer};
 use tenure::irc::peering::{Peering, Side};
-use tenure::node::restore::{self, Owner};
+use tenure::node::restore::{self, Contents, Owner};
 use tenure::node::storage::Legend;
 use tenure::node::{Bind, Node, Spec};
 
@@ -53,7 +53,8 @@ fn however_many_halves_are_to_go_on_at_once_all_do() {
     let control = control(0, 2, &|_| ());
     let legend = Legend { regions: vec!["r0".into(), "r1".into()], tick: control.policy.tick };
     let owner = Owner { cluster: "halves".into(), node: control.me, legend: legend.clone() };
-    restore::write(&owner, &file, ledger(control.key), &[]).expect("written");
+    let contents = Contents { ledger: ledger(control.key), ..Contents::default() };
+    restore::write(&owner, &file, contents).expect("written");
     let own = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let mut spec = Spec::new("halves", control.me, Bind::To(own), vec![own]);
     spec.storage = Some(file);

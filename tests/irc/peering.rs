@@ -57,7 +57,10 @@ fn local_remote_local() {
     // No control plane speaks to another, and no server without a claim.
     let mut stray = net.states[2].clone().expect("a server");
     let reply = tenure::irc::msg::Reply {
-        tag: (Work::Record(RecordId { n: 1, seq: 0 }), ClaimEpoch { n: 1, start: 1, counter: 1 }),
+        tag: (
+            Work::Record(RecordId { n: 1, seq: 0 }),
+            ClaimEpoch { incarnation: Incarnation { n: 1, life: 0 }, start: 1, counter: 1 },
+        ),
         incarnation: Incarnation { n: 1, life: 0 },
         status: Status::Gone,
     };

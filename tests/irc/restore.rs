@@ -425,3 +425,28 @@ fn a_life_that_cannot_be_is_not_believed() {
     net.deliver(3, 1, Msg::Report { work, epoch, outcome });
     assert_eq!(net.control(1).ledger.head.incarnation, Incarnation { n: 2, life: 7 });
 }
+
+//= SPEC IRC-16 test
+#[test]
+fn two_restores_to_one_backup_hand_out_no_claim_twice() {
+    let mut net = Net::new(2);
+    net.create(0, 1, 1);
+    net.settle();
+    let backup = net.saved[1].clone().expect("saved");
+    let server = net.server(1);
+    let mut claim_of = |life| {
+        net.restore(1, &backup, 2, life);
+        net.queue.clear();
+        net.deliver(server, 1, Msg::Poll { kinds: vec![Kind::PEERING], max: 1 });
+        let (&work, held) = net.control(1).claims.iter().next().expect("a question");
+        (work, held.epoch)
+    };
+    let (first, second) = (claim_of(7), claim_of(8));
+    assert_eq!(first.0, second.0);
+    assert_ne!(first.1, second.1, "two lives of one number are told apart");
+    // What came of the first life's claim is nothing to the second one.
+    let (work, epoch) = first;
+    net.deliver(server, 1, Msg::Report { work, epoch, outcome: Box::new(Outcome::TimedOut) });
+    assert!(net.control(1).claims.contains_key(&work), "its own claim is out still");
+    assert!(matches!(net.queue.pop_back(), Some((.., Msg::Reported { ok: false, .. }))));
+}

@@ -384,7 +384,7 @@ fn message(msg: &Msg, digests: &Digests) -> Value {
                 ("from", region(call.from)),
                 ("inc", incarnation(call.incarnation)),
                 ("work", work(name)),
-                ("epoch", epoch.n.into()),
+                ("epoch", epoch.incarnation.n.into()),
                 ("errand", errand(&call.errand, digests)),
             ])
         }
@@ -393,7 +393,7 @@ fn message(msg: &Msg, digests: &Digests) -> Value {
             Value::record([
                 ("type", "Reply".into()),
                 ("work", work(name)),
-                ("epoch", epoch.n.into()),
+                ("epoch", epoch.incarnation.n.into()),
                 ("inc", incarnation(reply.incarnation)),
                 ("status", status(&reply.status)),
             ])

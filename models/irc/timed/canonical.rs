@@ -139,8 +139,7 @@ fn rank_epochs(observer: &TimedObserver, state: &mut TimedState, region: u16) {
     visit_epochs(observer, state, region, &mut |_, epoch| {
         let rank = ranks.iter().position(|one| one == epoch);
         let counter = rank.map_or(0, |at| at as u64 + 1);
-        let (n, start) = if rank.is_none() { (0, 0) } else { (epoch.n, epoch.start) };
-        *epoch = ClaimEpoch { n, start, counter };
+        *epoch = rank.map_or_else(ClaimEpoch::default, |_| ClaimEpoch { counter, ..*epoch });
     });
     if let Some(PartyState::Control(control)) = &mut state.nodes[usize::from(region)].state {
         control.claimed = ranks.len() as u64;

@@ -12,7 +12,7 @@ use crate::irc::ledger::Link;
 use crate::irc::msg::{Command, Msg, RecordId, Request as Call, Token};
 use crate::irc::{ControlView, Party};
 use crate::node::lines::Answer;
-use crate::node::restore;
+use crate::node::restore::{self, Contents};
 
 /// How many changes the answer to a dry run tells.
 const CHANGES_MAX: usize = 1000;
@@ -148,11 +148,11 @@ impl Control {
             (self.inner.handle.reader().cloned(), self.inner.node.storage.clone());
         // Memory has only the last entries of the audit log; the disk has all of them.
         let write = move || {
-            let audit = match &reader {
-                Some(reader) => restore::audit_in(reader, &storage)?,
-                None => Vec::new(),
+            let (audit, boots) = match &reader {
+                Some(reader) => (restore::audit_in(reader, &storage)?, reader.boots()),
+                None => (Vec::new(), 0),
             };
-            restore::write(&owner, &target, ledger, &audit)
+            restore::write(&owner, &target, Contents { ledger, audit, boots })
         };
         tokio::task::spawn_blocking(write)
             .await
