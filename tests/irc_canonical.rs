@@ -162,5 +162,6 @@ fn claims_and_crashes() {
 #[test]
 fn time() {
     compare_timed("irc-timed-vain", 30);
+    compare_timed("irc-timed-breaker", 40);
     compare_timed("irc-timed-sweep", 26);
 }

@@ -10,7 +10,8 @@
 //!    about it, is ignored.
 //! 4. **The names of questions are ranked** in the same way.
 //! 5. **Tries beyond the cap are alike**: the wait does not grow any more.
-//! 6. **Clocks stand still** where a model says so: nothing there is about a deadline. This one is no
+//! 6. **While a breaker is open the last calls do not count**: only an answer closes it, and then they are forgotten.
+//! 7. **Clocks stand still** where a model says so: nothing there is about a deadline. This one is no
 //!    equivalence but what the model is of.
 //!
 //! Each replaces a state by one with the same futures, but for the last. `tests/irc_canonical.rs`
@@ -50,6 +51,8 @@ fn blank_all(observer: &TimedObserver, state: &mut TimedState) {
                 let waiting = control.waits.values_mut().map(|waiting| &mut waiting.tries);
                 let counts = control.tries.values_mut().chain(waiting);
                 counts.for_each(|tries| *tries = (*tries).min(enough));
+                let open = control.paces.values_mut().filter(|pace| pace.is_open());
+                open.for_each(|pace| pace.calls = 0);
                 blank(&mut control.ledger);
             }
             Some(PartyState::Server(server)) => server.done = 0,

@@ -21,10 +21,11 @@ use stateright::{Model, Property};
 use self::numbers::{Numbers, TICK, ticks};
 use self::watch::Watch;
 use super::{OUTSIDE, Wish};
-use crate::irc::control::ControlPlane;
+use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::facts::{Account, Network, Region, SealKey};
 use crate::irc::ledger::{ControlState, Ledger};
 use crate::irc::msg::{Kind, Msg, RecordId, Work, block_of};
+use crate::irc::pace::Pacing;
 use crate::irc::safeguards::Safeguards;
 use crate::irc::server::IrcServer;
 use crate::irc::{Party, PartyState, Storage, Timer};
@@ -40,8 +41,8 @@ pub type TimedWorld = World<Party, TimedObserver>;
 /// One state of it.
 pub type TimedState = WorldState<PartyState, Storage, Timer, Msg, Ghost>;
 
-/// The rule that these models leave out: a budget and the last twenty calls are more to remember than an
-/// exploration can hold. `tests/irc/pace.rs` shows the rule, in simulated time.
+/// The rule that most of these models leave out: a budget and the last twenty calls are more to remember than their
+/// explorations can hold. `irc-timed-breaker` has it, and `tests/irc/pace.rs` shows it at its real numbers.
 const WITHOUT: Safeguards = Safeguards::I_25_BUDGET_AND_BREAKER;
 
 /// The node of a region that is not in the world: what is sent to it goes nowhere.
@@ -93,6 +94,8 @@ pub struct Scope {
     /// How many calls towards a silent region may follow each other at once, and how many ticks each
     /// more must be apart.
     pub pace: Option<(u16, u16)>,
+    /// How many vain calls open a breaker, and the probe interval in ticks. None: no budget and no breaker (I-25).
+    pub breaker: Option<(u32, u16)>,
     /// The rules that are kept.
     pub safeguards: Safeguards,
 }
@@ -163,6 +166,7 @@ impl Scope {
             crashes: (Vec::new(), 0, true),
             watches: Vec::new(),
             pace: None,
+            breaker: None,
             safeguards: Safeguards::ALL,
         }
     }
@@ -178,6 +182,15 @@ impl Scope {
 
     fn regions(&self) -> impl Iterator<Item = u16> + '_ {
         (0..self.present).chain(self.absent)
+    }
+
+    fn kept(&self) -> Safeguards {
+        if self.breaker.is_some() { self.safeguards } else { self.safeguards.difference(WITHOUT) }
+    }
+
+    fn pacing(&self) -> Pacing {
+        let Some((failures, probe)) = self.breaker else { return Pacing::default() };
+        Pacing { failures, probe: ticks(probe), ..Pacing::default() }
     }
 
     /// One region's control plane. It has two networks: the one of its number, and ten more.
@@ -202,8 +215,11 @@ impl Scope {
             key: SealKey([region.into(), 7]),
             life: region.into(),
             founders: true,
-            policy: self.numbers.policy(self.sweeps.contains(&region)),
-            safeguards: self.safeguards.difference(WITHOUT),
+            policy: Policy {
+                pacing: self.pacing(),
+                ..self.numbers.policy(self.sweeps.contains(&region))
+            },
+            safeguards: self.kept(),
         }
     }
 
@@ -221,7 +237,7 @@ impl Scope {
             width: post.width,
             poll: ticks(self.numbers.poll),
             deadline: ticks(self.numbers.call),
-            safeguards: self.safeguards.difference(WITHOUT),
+            safeguards: self.kept(),
         }
     }
 

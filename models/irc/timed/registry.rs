@@ -180,6 +180,19 @@ fn backlog() -> Scope {
     }
 }
 
+/// I-25: the same, with a breaker that two vain calls open.
+fn breaker() -> Scope {
+    let numbers = Numbers { delay: 0, claims: 2, ..LEAST };
+    let (failures, probe) = (2, 2 * numbers.pace());
+    Scope {
+        numbers,
+        breaker: Some((failures, probe)),
+        watches: vec![(Watch::Drained, numbers.drain(2) + probe)],
+        pace: Some((2, probe)),
+        ..backlog()
+    }
+}
+
 /// I-26: two claims are handed out in one instant, and their server dies for good.
 fn dead_server() -> Scope {
     // Nothing takes time but what is meant to: both claims are extended in the instant in which they are handed out.
@@ -282,6 +295,13 @@ pub fn rows() -> Vec<Row<TimedWorld>> {
             || backlog().world(vec![backlog_drains(), log_empty()]),
         ),
         row(
+            "irc-timed-breaker",
+            "timed: 2 requests sent in vain, an outage of any length, a server with 2 places, and a breaker",
+            true,
+            [2_698, 4_751, 74],
+            || breaker().world(vec![backlog_drains(), sends_are_paced(), log_empty()]),
+        ),
+        row(
             "irc-timed-spread",
             "timed: 2 claims handed out in one instant to a server that dies for good",
             true,
@@ -317,6 +337,7 @@ pub fn mutants() -> Vec<Entry> {
     }
     without!(I_23_CONSTANT_SWEEP, views_agree_in_time, 68, lost_write);
     without!(I_24_WAIT_HAS_A_FLOOR, sends_are_paced, 17, vain);
+    without!(I_25_BUDGET_AND_BREAKER, sends_are_paced, 27, breaker);
     without!(I_26_SPREAD, never claims_end_apart, dead_server);
     without!(I_27_BULKHEAD, served_in_time, 16, dark);
     without!(I_28_DEAD_LETTER, set_aside_in_time, 81, deadly);
