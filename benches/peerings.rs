@@ -3,13 +3,14 @@
 //! `cargo bench --bench peerings`. For each number of peerings one process makes a ledger of so many, active on both
 //! sides, on disk. Another one starts a control plane on that file, as a node does after a restart, and takes new
 //! peerings through their whole life: created, carried to another region, accepted there, active, deleted, confirmed.
-//! Each step of that control plane is timed: the actor, the difference of what it saves, and the handing over of that to
-//! the thread which makes it durable (which syncs beside it, and is not waited for). Memory is what the system has given
-//! the process after the start, with the redb cache, and at its highest.
+//! Each step of that control plane is timed: the actor, the view that it publishes, the difference of what it saves, and
+//! the handing over of that to the thread which makes it durable (which syncs beside it, and is not waited for). Memory
+//! is what the system has given the process after the start, with the cache of redb, and at its highest.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use tenure::irc::server::IrcServer;
 use tenure::irc::{Party, PartyState, Storage, Timer};
 use tenure::lease::record::NodeId;
 use tenure::node::storage::{Committer, Row, Store};
-use tenure::step::{Effect, Input, step};
+use tenure::step::{Effect, Input, Machine as _, step};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -111,6 +112,7 @@ impl Regions {
         let begun = Instant::now();
         let state = self.states[node].take();
         let (state, effects) = step(&self.parties[node], Id::from(node), state, input);
+        black_box(self.parties[node].view(Id::from(node), &state));
         self.states[node] = Some(state);
         for effect in effects {
             match effect {

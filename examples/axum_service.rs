@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! DATABASE_URL="host=localhost user=postgres" \
-//!   cargo run --features postgres --example axum_service -- 127.0.0.1:8080
+//!   cargo run --example axum_service -- 127.0.0.1:8080
 //! curl -X POST 127.0.0.1:8080/add/5
 //! curl 127.0.0.1:8080/leader
 //! ```

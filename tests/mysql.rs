@@ -3,7 +3,7 @@
 //! Needs the server's programs (Debian: mariadb-server). As root, they run as the user mysql.
 //!
 //! ```sh
-//! cargo test --features mysql --test mysql -- --ignored --nocapture --test-threads=1
+//! cargo test --test mysql -- --ignored --nocapture --test-threads=1
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "a test waits for real processes, and for real time")]

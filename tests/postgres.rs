@@ -5,7 +5,7 @@
 //! Needs the server's programs (Debian: postgresql). As root, they run as the user postgres.
 //!
 //! ```sh
-//! cargo test --features postgres --test postgres -- --ignored --nocapture --test-threads=1
+//! cargo test --test postgres -- --ignored --nocapture --test-threads=1
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "a test waits for real processes, and for real time")]
@@ -498,7 +498,7 @@ fn http(method: &str, address: &str, path: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.trim().to_owned()))
 }
 
-/// Needs the example to be built: `cargo build --features postgres --example axum_service`.
+/// Needs the example to be built: `cargo build --example axum_service`.
 #[test]
 #[ignore = "needs the programs of a PostgreSQL server"]
 fn the_example_service_writes_under_its_epoch_and_the_row_refuses_an_older_one() {

@@ -451,9 +451,4 @@ fn work_that_cannot_be_ended_in_time_is_refused() {
         let errors = with_work(work).unwrap_err().to_string();
         assert!(errors.contains(said), "{work}\n{errors}");
     }
-    #[cfg(not(feature = "mysql"))]
-    {
-        let errors = with_work("[[work.stop]]\nworst = \"1ms\"\nmysql = \"x\"\n").unwrap_err();
-        assert!(errors.to_string().contains("--features mysql"), "{errors}");
-    }
 }

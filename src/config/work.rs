@@ -156,19 +156,31 @@ impl RawStop {
             (None, Some(_), None, None) if mode != StopMode::ReadOnly => {
                 return Err(WorkError::NotOfThisServer(mode));
             }
-            (None, Some(_), None, None) if !cfg!(feature = "postgres") => {
-                return Err(WorkError::NotBuiltIn("postgres"));
-            }
             (None, Some(conninfo), None, None) => How::Postgres(conninfo),
-            (None, None, Some(_), None) if !cfg!(feature = "mysql") => {
-                return Err(WorkError::NotBuiltIn("mysql"));
-            }
             (None, None, Some(url), None) => How::Mysql(url, mode.name().to_owned()),
             (None, None, None, Some(file)) => How::Kill(directory.join(file)),
             _ => return Err(WorkError::Ways(ways)),
         };
+        needs_client(&how, CLIENTS)?;
         Ok(StopHook { how, worst })
     }
+}
+
+/// The clients that are built in, by the names of their features.
+const CLIENTS: &[&str] = &[
+    #[cfg(feature = "postgres")]
+    "postgres",
+    #[cfg(feature = "mysql")]
+    "mysql",
+];
+
+fn needs_client(how: &How, clients: &[&str]) -> Result<(), WorkError> {
+    let needed = match how {
+        How::Postgres(_) => "postgres",
+        How::Mysql(..) => "mysql",
+        How::Command(_) | How::Kill(_) => return Ok(()),
+    };
+    if clients.contains(&needed) { Ok(()) } else { Err(WorkError::NotBuiltIn(needed)) }
 }
 
 fn program(
@@ -212,5 +224,21 @@ impl RawWork {
             return Err(WorkError::TooLong { hooks, stop: within, left });
         }
         Ok(Work { node: node.id, lease: lease.index, lead, follow, stop, kill })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_of_stopping_whose_client_is_not_built_in_is_refused() {
+        let sql = [How::Postgres("x".into()), How::Mysql("x".into(), "READ_ONLY".into())];
+        for (how, name) in sql.iter().zip(["postgres", "mysql"]) {
+            assert!(needs_client(how, &[name]).is_ok());
+            let error = needs_client(how, &[]).unwrap_err().to_string();
+            assert!(error.contains(&format!("--features {name}")), "{error}");
+        }
+        assert!(needs_client(&How::Kill("x".into()), &[]).is_ok());
     }
 }
