@@ -102,11 +102,16 @@ fn a_warden_that_is_killed_costs_the_term_and_not_the_order() {
 fn what_a_command_has_left_in_its_session_ends_before_the_lease_is_given_back() {
     let mut cluster = Cluster::new();
     // With job control, each job is a group of its own.
-    let a =
-        cluster.exec("a", "exec bash -c 'set -m; sleep 600 & echo $! > server; sleep 1; exit 3'");
+    let a = cluster.exec(
+        "a",
+        "exec bash -c 'set -m; sleep 600 & echo $! > server; until [ -e go ]; do sleep 0.05; done; exit 3'",
+    );
     let (first, _) = cluster.await_start(1);
     let server = server(&cluster);
     cluster.exec("b", &format!("{WATCH}; exec sleep 600"));
+    std::thread::sleep(Duration::from_millis(500));
+    cluster.await_in_sync();
+    std::fs::write(cluster.path("go"), "").unwrap();
     assert_eq!(cluster.code(a), Some(3));
     assert!(!is_running(server));
     assert!(cluster.await_start(2).0 > first);
@@ -178,6 +183,10 @@ fn when_the_whole_host_was_stopped_its_late_effects_are_refused_by_their_epoch()
     let a = cluster.exec("a", &act);
     let (first, command) = cluster.await_start(1);
     until("it acts", || effects.lock().unwrap().contains(&(first, true)));
+    // It has to be in sync by then, or it may not take over.
+    cluster.exec("b", &act);
+    std::thread::sleep(Duration::from_millis(500));
+    cluster.await_in_sync();
     let node = Pid::from_child(&cluster.children[a]).as_raw_pid();
     let warden = *children(node).first().expect("a warden");
     assert!(children(warden).contains(&command), "the command is the warden's");
@@ -188,7 +197,6 @@ fn when_the_whole_host_was_stopped_its_late_effects_are_refused_by_their_epoch()
     // `exec` would take the stopped command for one of two that run.
     let log = cluster.path("log");
     std::fs::write(&log, "").unwrap();
-    cluster.exec("b", &act);
     until("another host has come to act", || {
         effects.lock().unwrap().iter().any(|&(epoch, taken)| epoch > first && taken)
     });

@@ -65,6 +65,9 @@ fn who_leads_is_answered_by_the_deadline_and_not_by_what_was_last_heard() {
         metrics.lines().find_map(|line| line.strip_prefix("lease_valid_seconds{lease=\"job\"} "));
     let valid: f64 = valid.unwrap().parse().unwrap();
     assert!(valid > 0.0 && valid <= 1.5, "{valid}");
+    // Or it may not take over.
+    std::thread::sleep(Duration::from_millis(500));
+    cluster.await_in_sync();
     // The protocol stands still, and so does what it has published. The answer changes all the same.
     cluster.control("a", "{\"op\":\"pause\",\"ms\":6000}");
     let paused = Instant::now();
@@ -90,8 +93,11 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
     let work = "[[work]]\nnode = \"a\"\nlease = \"job\"\n[[work.stop]]\ncommand = [\"true\"]\n";
     writeln!(file, "{work}worst = \"500ms\"").unwrap();
     let (_, a) = host(&mut cluster, "a", None);
-    let (_, b) = host(&mut cluster, "b", None);
+    // Before there is another one that could.
     until("a leads", || status(a, "/leader") == Some(200));
+    let (_, b) = host(&mut cluster, "b", None);
+    std::thread::sleep(Duration::from_millis(500));
+    cluster.await_in_sync();
     assert!(get(a, "/metrics").unwrap().1.contains("lease_is_leader{lease=\"job\"} 1"));
     cluster.control("a", "{\"op\":\"cut\",\"nodes\":[\"s\"]}");
     until("b leads", || status(b, "/leader") == Some(200));
@@ -192,12 +198,17 @@ fn the_service_manager_hears_when_it_is_ready_and_that_it_renews() {
         Some(String::from_utf8_lossy(&buffer[..len]).trim().to_owned())
     };
     let (a, http) = host(&mut cluster, "a", Some(&path));
+    until("it leads", || status(http, "/leader") == Some(200));
     let mut said = Vec::new();
     while said.iter().filter(|said| *said == "WATCHDOG=1").count() < 3 {
         said.push(hear().expect("it goes on feeding the watchdog"));
     }
     assert!(said.contains(&"READY=1".to_owned()), "{said:?}");
     assert_eq!(status(http, "/leader"), Some(200));
+    // What has waited was said before.
+    socket.set_nonblocking(true).unwrap();
+    while hear().is_some() {}
+    socket.set_nonblocking(false).unwrap();
     // Without the store nothing is committed: a holder that cannot renew does not feed.
     cluster.signal(0, Signal::STOP);
     let stopped = Instant::now();
