@@ -53,6 +53,9 @@ use partitions::schedule::{Fault, Kind, Schedule, Target};
 use tenure::lease::timing::Timing;
 
 const SCHEDULES: u64 = 50;
+/// How often the holder changes in all of them at the least. Half as much again as there are schedules is usual; a run
+/// that draws less than a third of that has cut nothing off.
+const CHANGES_MIN: u64 = SCHEDULES / 2;
 /// How often it is tried to have two hosts with the lease: once is enough unless the machine stands still.
 const TRIES: usize = 5;
 /// How many clusters run at a time.
@@ -73,6 +76,9 @@ const TIMING: Timing = Timing {
     hook: ms(200),
     clock_error_ppm: 200,
 };
+
+/// The same with a holder that stays for long without the store: whatever starts slowly meanwhile, it still may write.
+const PATIENT: Timing = Timing { lease: ms(4000), give_up: ms(3600), ..TIMING };
 
 /// What came of one schedule.
 #[derive(Debug, Default)]
@@ -202,13 +208,18 @@ fn play(strikes: &mut Strikes<'_, '_>, onlookers: &Onlookers) -> std::io::Result
 }
 
 /// One schedule from its beginning to its verdict.
-fn run(network: &Network, schedule: &Schedule, folder: &Path) -> Result<Outcome, String> {
+fn run(
+    network: &Network,
+    schedule: &Schedule,
+    timing: &Timing,
+    folder: &Path,
+) -> Result<Outcome, String> {
     let text = |error: std::io::Error| error.to_string();
     let monitor = Arc::new(Monitor::default());
     let family = schedule.family;
     let relays = Relays::start(network, family, HOSTS, &addresses(family), schedule.seed, &monitor)
         .map_err(text)?;
-    let mut nodes = Nodes::start(network, family, &relays, &TIMING, folder);
+    let mut nodes = Nodes::start(network, family, &relays, timing, folder);
     let onlookers = Onlookers::start(network, family, &monitor);
     if !soon(PATIENCE, || onlookers.is_settled()) {
         return Err(format!("not in order at the beginning: {}", onlookers.describe()));
@@ -270,7 +281,7 @@ fn two_hosts_that_have_the_lease_at_once_are_seen() {
         seed: 0,
         family,
         faults: vec![
-            fault(500, 2000, Kind::Unplugged(Target::HolderOr(0))),
+            fault(500, 4500, Kind::Unplugged(Target::HolderOr(0))),
             fault(501, 50, Kind::Emptied(Target::Node(STORE))),
         ],
     };
@@ -278,7 +289,7 @@ fn two_hosts_that_have_the_lease_at_once_are_seen() {
     let network = Network::build(&lab, 0, &NAMES).expect("a network");
     for family in [Family::V4, Family::V6] {
         let seen = (0..TRIES).find_map(|_| {
-            let problem = run(&network, &schedule(family), folder(0).path()).err()?;
+            let problem = run(&network, &schedule(family), &PATIENT, folder(0).path()).err()?;
             println!("{family:?}: {problem}");
             (problem.contains("acted under") || problem.contains("at hosts")).then_some(problem)
         });
@@ -319,7 +330,7 @@ fn no_schedule_of_partitions_breaks_a_property() {
                     });
                     let folder = folder(seed);
                     let schedule = Schedule::draw(seed, NAMES.len(), FAULTS, TIMING.lease);
-                    let ran = AssertUnwindSafe(|| run(place, &schedule, folder.path()));
+                    let ran = AssertUnwindSafe(|| run(place, &schedule, &TIMING, folder.path()));
                     let ran = catch_unwind(ran).unwrap_or_else(|_| Err("it panicked".to_owned()));
                     match ran {
                         Ok(outcome) => {
@@ -364,7 +375,7 @@ fn no_schedule_of_partitions_breaks_a_property() {
     assert!(outcomes.iter().all(|it| it.acknowledged > 0 && it.accepted > 0), "nothing written");
     if seeds.len() as u64 == SCHEDULES {
         // Otherwise nothing has been cut off.
-        let enough = sum(|it| it.changes as u64) >= SCHEDULES && sum(|it| it.refused) > 1000;
+        let enough = sum(|it| it.changes as u64) >= CHANGES_MIN && sum(|it| it.refused) > 1000;
         assert!(enough && sum(|it| it.lost) > 0 && sum(|it| it.doubled) > 0, "{outcomes:?}");
     }
 }
