@@ -15,6 +15,8 @@ mod cluster {
     #![allow(dead_code, unreachable_pub, reason = "helpers")]
 
     pub mod monitor;
+    #[path = "../regions/ports.rs"]
+    pub mod ports;
     pub mod process;
     pub mod relay;
     pub mod report;

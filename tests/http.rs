@@ -5,12 +5,12 @@
 mod processes;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use processes::{Cluster, until};
+use processes::{Cluster, ports, until};
 use rustix::process::Signal;
 use tenure::http::CONNECTIONS_MAX;
 
@@ -32,7 +32,7 @@ fn status(address: SocketAddr, path: &str) -> Option<u16> {
 
 /// Starts a host with its HTTP service, and gives its place and address.
 fn host(cluster: &mut Cluster, id: &str, notify: Option<&std::path::Path>) -> (usize, SocketAddr) {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = ports::address();
     let mut command = cluster.tenure();
     command.args(["node", "--config", "cluster.toml", "--id", id, "--faults"]);
     command.args(["--http", &address.to_string()]);
@@ -160,8 +160,7 @@ fn a_node_that_has_nothing_to_do_feeds_the_service_managers_watchdog() {
     let mut cluster = Cluster::new();
     let path = cluster.path("cluster.toml");
     let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-    let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let control = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (address, control) = (ports::address(), ports::address());
     writeln!(
         file,
         "[[node]]\nname = \"c\"\nzone = \"z\"\nroles = [\"client\"]\naddress = \"{address}\"\n\

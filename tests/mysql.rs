@@ -8,6 +8,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test waits for real processes, and for real time")]
 
+mod regions {
+    #![allow(unreachable_pub, reason = "helpers")]
+
+    pub mod ports;
+}
+
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -66,7 +72,7 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = regions::ports::address().port();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let child = program("mariadbd")
             .args([&data, "--bind-address=127.0.0.1", &format!("--port={port}")])

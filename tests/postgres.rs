@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use processes::{Cluster, until};
+use processes::{Cluster, ports, until};
 use rustix::process::Signal;
 use tenure::clock::BootInstant;
 use tokio_postgres::NoTls;
@@ -137,8 +137,7 @@ impl Pair {
             writeln!(file, "synchronous_standby_names = '*'").unwrap();
         }
         let mut pair = pair;
-        pair.ports[1] =
-            std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        pair.ports[1] = ports::address().port();
         let mut file = std::fs::OpenOptions::new()
             .append(true)
             .open(pair.cluster.path("cluster.toml"))
@@ -383,8 +382,9 @@ fn the_primarys_host_is_cut_off_and_comes_back() {
 /// One server that takes writes, outside of any lease.
 fn alone() -> Pair {
     use std::io::Write as _;
-    let cluster = Cluster::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // On a disk: a server needs more room than there may be in memory.
+    let cluster = Cluster::inside(&std::env::temp_dir());
+    let port = ports::address().port();
     let pair = Pair { cluster, ports: [port, 0], hosts: [usize::MAX; 2] };
     let directory = pair.cluster.directory.path();
     std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).unwrap();
@@ -505,8 +505,7 @@ fn the_example_service_writes_under_its_epoch_and_the_row_refuses_an_older_one()
     let mut pair = alone();
     let this = std::env::current_exe().unwrap();
     let example = this.parent().unwrap().parent().unwrap().join("examples/axum_service");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let address = free.to_string();
+    let address = ports::address().to_string();
     let conninfo = format!("host=127.0.0.1 port={} user=postgres", pair.ports[0]);
     let mut command = Command::new(example);
     command.arg(&address).env("DATABASE_URL", &conninfo).stdin(Stdio::null());

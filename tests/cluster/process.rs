@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tenure::lease::timing::Timing;
 
+use super::ports::address;
 use super::relay::Relay;
 
 pub const LEASE: &str = "table";
@@ -33,25 +34,6 @@ pub fn soon(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// A free port. It lies below those that the system gives to outgoing connections: a node that is
-/// killed must find its port free again, although connections come and go meanwhile.
-fn port() -> u16 {
-    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    for _ in 0..10_000 {
-        let port = rand::random_range(12_000..30_000);
-        let address = ("127.0.0.1", port);
-        let is_free = UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok();
-        if is_free && TAKEN.lock().unwrap().insert(port) {
-            return port;
-        }
-    }
-    panic!("no port is free");
-}
-
-pub fn address() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port()))
 }
 
 /// What a cluster shall be.

@@ -2,14 +2,17 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
-use std::net::{TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+#[path = "../regions/ports.rs"]
+pub mod ports;
+
+/// How long anything may take that has no bound of its own.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two hosts and a store. Every command that starts writes `EPOCH PID` to one file, and `TWO` if another one
 /// that wrote there is still running.
@@ -28,28 +31,31 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
+    /// In memory, if the system has a place for that: no test of this is one of the disk, and a disk that many use may
+    /// stand still for longer than a term.
     pub fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        // Held until all are known, so that no two are the same.
-        let sockets: Vec<_> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::inside(memory) } else { Self::inside(&std::env::temp_dir()) }
+    }
+
+    /// In a directory of this one.
+    pub fn inside(place: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("tenure-processes-").tempdir_in(place);
+        let directory = directory.unwrap();
         let mut file = String::from(
             "cluster = \"exec\"\ninsecure = true\n[timing]\nlease = \"3s\"\ngive_up = \"1500ms\"\n\
              renew = \"300ms\"\nretry = \"200ms\"\npoll = \"100ms\"\njitter = \"20ms\"\nhook = \"1s\"\n",
         );
-        for (index, (name, role)) in
-            [("a", "host"), ("b", "host"), ("s", "store")].iter().enumerate()
-        {
+        for (name, role) in [("a", "host"), ("b", "host"), ("s", "store")] {
             file += &format!(
                 "[[node]]\nname = \"{name}\"\nzone = \"z-{name}\"\nroles = [\"{role}\"]\n\
                  address = \"{}\"\ncontrol = \"{}\"\nstorage = \"{name}.redb\"\n",
-                sockets[index].local_addr().unwrap(),
-                listeners[index].local_addr().unwrap(),
+                ports::address(),
+                ports::address(),
             );
         }
         file += "[[lease]]\nname = \"job\"\nhosts = [\"a\", \"b\"]\nstore = \"s\"\n";
         std::fs::write(directory.path().join("cluster.toml"), file).unwrap();
-        drop((sockets, listeners));
         let mut cluster = Self { directory, children: Vec::new() };
         let mut store = cluster.tenure();
         store.args(["node", "--config", "cluster.toml", "--id", "s"]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Mutex;
 
-/// A free port, below those that the system gives to outgoing connections.
+/// A free port, below those that the system gives to outgoing connections, and given to nobody else in this process.
 pub fn address() -> SocketAddr {
     static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     for _ in 0..10_000 {
