@@ -213,7 +213,7 @@ impl Peer {
 
     pub fn at(id: u16, address: &str) -> Self {
         let socket = UdpSocket::bind(address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Self { socket, id: NodeId(id), sequence: Default::default() }
     }
 
@@ -259,7 +259,7 @@ pub fn start(toy: Toy, peers: &[&Peer]) -> Handle<Toy> {
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
         std::thread::sleep(MS);
     }
 }
