@@ -3,8 +3,10 @@
 //! One store, three hosts in three zones and a client talk over UDP on loopback, exactly as separate
 //! processes would: each has its socket, its thread, its storage file, and is made from a cluster
 //! file by the same code. The demo then does to them what happens in production, measures what
-//! follows and compares it with the bounds that the timing promises.
+//! follows and compares it with the bounds that the timing promises, later by what the machine itself was seen to
+//! withhold meanwhile: a thread that could not run, a block that was long on its way to the disk.
 
+mod meter;
 mod show;
 mod watch;
 
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use meter::Meter;
 use show::{Show, seconds};
 use tempfile::TempDir;
 use watch::{Monitor, Writer, Written, lock, wait_until, writable};
@@ -113,7 +116,7 @@ struct Demo {
     /// Where the nodes write what they do.
     traces: PathBuf,
     /// Removed when the demo ends, after the nodes have closed their files.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Demo {
@@ -163,7 +166,7 @@ impl Demo {
             format!("cannot make {} ({error}): name another folder", traces.display())
         })?;
         let demo =
-            Self { config, sockets, nodes, monitor, writer: None, traces, _directory: directory };
+            Self { config, sockets, nodes, monitor, writer: None, traces, directory };
         if let Some(old) = NAMES.iter().map(|name| demo.trace(name)).find(|file| file.exists()) {
             let old = old.display();
             return Err(format!(
@@ -261,6 +264,8 @@ impl Demo {
 
     fn play(&mut self, show: &mut Show) -> Run<()> {
         show.title();
+        let meter = Meter::with_disk(self.directory.path()).map_err(|error| error.to_string())?;
+        show.allow_for(meter);
         self.acquisition(show)?;
         self.renewals(show)?;
         self.crash(show)?;
