@@ -193,7 +193,7 @@ impl Cluster {
     /// Starts a member's process and waits until it says that it is ready.
     pub fn launch(&self, member: usize) {
         let Member { name, file, child, .. } = &self.members[member];
-        let directory = self.directory.as_ref().unwrap().path();
+        let directory = self.directory();
         let (out, log) =
             (directory.join(format!("{name}.out")), directory.join(format!("{name}.log")));
         for _ in 0..STARTS_MAX {
@@ -254,6 +254,11 @@ impl Cluster {
         let question = json!({"op": "status", "lease": LEASE});
         let answer = self.ask(host, &question, Duration::from_millis(300)).ok()?;
         Shown::read(&answer)
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.as_ref().expect("it is kept at the end").path()
     }
 
     /// Keeps the directory, and says where it is.
