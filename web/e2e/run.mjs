@@ -438,15 +438,16 @@ const tests = {
       const gaps = []
       let last = performance.now()
       const begun = last
-      while (performance.now() - begun < 3000) {
+      while (performance.now() - begun < 3000 || gaps.length < 60) {
         await new Promise(done => requestAnimationFrame(done))
         const now = performance.now()
         gaps.push(now - last)
         last = now
         element.scrollTop += 60
       }
+      const seconds = (last - begun) / 1000
       gaps.sort((a, b) => a - b)
-      return { frames: gaps.length / 3, worst: gaps.at(-1), top: element.scrollTop, nodes: document.querySelectorAll('.diagram *').length }
+      return { frames: gaps.length / seconds, worst: gaps.at(-1), top: element.scrollTop, nodes: document.querySelectorAll('.diagram *').length }
     })
     console.log(`    10,000 steps: ${measured.frames.toFixed(1)} frames/s, worst gap ${measured.worst.toFixed(0)} ms, ${measured.nodes} elements, ${availableParallelism()} cores`)
     assert(measured.top > 3000 && measured.nodes < 3000, 'only what is in view is drawn')
