@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use super::system::{Answer, Query};
 
 /// How long z3 may think about one question, in milliseconds.
-const TIME_MAX: u32 = 10_000;
+const TIME_MAX: u32 = 60_000;
 
 /// What z3 answers to each, after the same prelude, in one process.
 ///
