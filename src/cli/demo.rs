@@ -165,8 +165,7 @@ impl Demo {
         std::fs::create_dir_all(&traces).map_err(|error| {
             format!("cannot make {} ({error}): name another folder", traces.display())
         })?;
-        let demo =
-            Self { config, sockets, nodes, monitor, writer: None, traces, directory };
+        let demo = Self { config, sockets, nodes, monitor, writer: None, traces, directory };
         if let Some(old) = NAMES.iter().map(|name| demo.trace(name)).find(|file| file.exists()) {
             let old = old.display();
             return Err(format!(
