@@ -109,8 +109,15 @@ impl Cluster {
         cluster
     }
 
+    /// In memory, if the system has a place for that: a disk that stands still for long ends terms that the tests count on.
     fn prepare() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::inside(memory) } else { Self::inside(&std::env::temp_dir()) }
+    }
+
+    /// In a directory of this one.
+    fn inside(place: &Path) -> Self {
+        let directory = tempfile::tempdir_in(place).unwrap();
         let sockets: Vec<_> = NAMES.map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).into();
         let mut file = String::from(
             "cluster = \"traced\"\ninsecure = true\n[timing]\nlease = \"1200ms\"\ngive_up = \"800ms\"\n\
@@ -207,6 +214,7 @@ impl Cluster {
 
     pub fn hand_over(&self, old: usize) {
         let target = (0..3).find(|&id| id != old && self.nodes[id].is_some()).unwrap();
+        self.await_in_sync(target);
         let order = Msg::HandOver { target: NodeId(target as u16), epoch: self.epoch(old) };
         self.node(old).tell(0, order).unwrap();
     }
@@ -271,7 +279,7 @@ pub fn a_message_is_never_ahead_of_its_line() {
 /// How many conditional writes a second a store answers, 32 under way at a time. Its trace, if there is one, is
 /// written into that file.
 pub fn renewals_per_second(trace: Option<&Path>, durable: bool, count: u64) -> f64 {
-    let cluster = Cluster::prepare();
+    let cluster = Cluster::inside(&std::env::temp_dir());
     let mut spec = launch::spec(&cluster.config, NAMES[STORE]).unwrap();
     spec.bind = Bind::Socket(cluster.sockets[STORE].try_clone().unwrap());
     if !durable {
