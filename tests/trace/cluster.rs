@@ -224,7 +224,12 @@ impl Cluster {
         self.node(holder).tell(0, Msg::StepDown { epoch }).unwrap();
     }
 
+    /// Has the store crash right after the answer to a renewal has arrived: what it said last was heard, and nothing is
+    /// under way that the crash would undo.
     pub fn restart_store(&mut self) {
+        let version = |cluster: &Self| cluster.host(cluster.held_by()?)?.seen_version;
+        let before = until("somebody holds", || version(self));
+        until("a renewal is answered", || version(self).filter(|&now| now > before));
         self.kill(STORE);
         self.start_node(STORE);
     }
