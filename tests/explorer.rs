@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
@@ -443,29 +443,43 @@ fn a_step_beyond_depth_200_of_a_warm_server_takes_what_its_state_takes() {
             assert!(!shown.2.is_empty());
         })
     };
-    for what in ["state", "story"] {
-        ask(what, first);
-    }
-    let mut all: Vec<[Duration; 3]> = Vec::new();
-    for length in first + 1..last {
-        all.push([alone(length), ask("state", length), ask("story", length)]);
-    }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let mut medians = Vec::new();
-    for (at, what) in ["computed alone", "/api/state", "/api/story"].into_iter().enumerate() {
-        let times = sorted(all.iter().map(|times| times[at]));
-        let [median, p99] = [50, 99].map(|percent| times[times.len() * percent / 100]);
-        let worst = times[times.len() - 1];
-        println!(
-            "depth {first} to {last}, {what}: median {median:?}, p99 {p99:?}, worst {worst:?}, {cores} cores"
-        );
-        medians.push(median);
-    }
+    let walk = |beside: &str| {
+        for what in ["state", "story"] {
+            ask(what, first);
+        }
+        let all: Vec<[Duration; 3]> = (first + 1..last)
+            .map(|length| [alone(length), ask("state", length), ask("story", length)])
+            .collect();
+        let names = ["computed alone", "/api/state", "/api/story"].into_iter().enumerate();
+        let medians = names.map(|(at, what)| {
+            let times = sorted(all.iter().map(|times| times[at]));
+            let [median, p99] = [50, 99].map(|percent| times[times.len() * percent / 100]);
+            let worst = times[times.len() - 1];
+            println!(
+                "depth {first} to {last}{beside}, {what}: median {median:?}, p99 {p99:?}, worst {worst:?}, {cores} cores"
+            );
+            median
+        });
+        medians.collect::<Vec<_>>()
+    };
+    let medians = walk("");
     // The target is a p99 of 5 ms on a machine that does nothing else. Whatever else it does, a step takes what its
     // own state takes, and not what the path to it would.
     let whole = timed(&|| assert!(tell(model, &space, &path, false).is_some()));
     println!("the whole story from the beginning: {whole:?}");
     let most = medians[0] * 3 + Duration::from_millis(4);
+    assert!(medians[1] < most && medians[2] < most, "{medians:?}");
+
+    // The same beside a search, which lasts longer than the walk.
+    let model = "timed-2-crash";
+    let mut search = TcpStream::connect(address).unwrap();
+    write!(search, "GET /api/search?model={model} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut begin = [0; 4096];
+    assert!(search.read(&mut begin).unwrap() > 0, "it has begun");
+    let medians = walk(", beside a search");
+    let still = ask_at(address, "GET", &format!("/api/search?model={model}"), "", "");
+    assert_eq!(still.status, 429, "it was running all the while");
     assert!(medians[1] < most && medians[2] < most, "{medians:?}");
 }
 
@@ -490,6 +504,53 @@ fn a_story_that_is_told_on_is_the_one_that_is_told_from_the_beginning() {
         assert_eq!(story(path, half).steps, whole.steps[half..], "{path:?}");
     }
     assert_eq!(get("/api/story?model=timed-2&path=0&from=2").status, 400);
+}
+
+/// Every timer that runs out of a model with drifting clocks, and of one without.
+//= SPEC EXPLORER-20 test
+#[test]
+fn a_clock_is_fast_or_slow_where_a_timer_shows_it() {
+    let models = Models::new();
+    let mut seen = BTreeSet::new();
+    for (model, drifts) in [("timed-2", false), ("timed-2-drift", true)] {
+        let space = models.space(model).unwrap();
+        let mut path = Vec::new();
+        for begin in 0..12 {
+            path.clear();
+            let mut place = space.start();
+            for depth in 0..40 {
+                let actions = space.actions(&place);
+                // Time goes on as often as it may: timers run out late. Or else in turn.
+                let late = actions.iter().rposition(|told| told.kind == "elapse");
+                let index =
+                    late.filter(|_| begin % 2 == 0).unwrap_or((depth + begin) % actions.len());
+                path.push(index as u32);
+                place = space.take(&place, index).unwrap();
+            }
+            let story = tell("on", &space, &path, false).unwrap();
+            for (row, step) in story.steps.iter().enumerate() {
+                assert!(step.pace.is_none() || step.told.kind == "fire");
+                let Some(pace) = &step.pace else { continue };
+                assert!(pace.from <= row, "it begins before it ends");
+                let timer = step.told.msg.as_ref().unwrap();
+                assert!(pace.about.starts_with(&format!("timer {timer}, set for ")), "{pace:?}");
+                let ticks = |row: usize| story.moment(row).unwrap().at.parse::<u64>().unwrap();
+                let took = ticks(row) - ticks(pace.from);
+                assert!(pace.about.ends_with(&format!("ran out after {took}")), "{pace:?}");
+                // Set there: it was armed ever since.
+                let name = format!("timer {timer}");
+                let node = usize::from(step.told.actor.unwrap());
+                let is_armed = |row: usize| {
+                    let facts = &story.moment(row).unwrap().lanes[node].facts;
+                    facts.iter().any(|(fact, _)| *fact == name)
+                };
+                assert!((pace.from..=row).all(is_armed), "{pace:?}");
+                seen.insert((drifts, format!("{:?}", pace.rate)));
+            }
+        }
+    }
+    let all = [(false, "True"), (true, "Fast"), (true, "Slow"), (true, "True")];
+    assert_eq!(seen, all.map(|(drifts, rate)| (drifts, rate.to_owned())).into());
 }
 
 //= SPEC EXPLORER-9 test
@@ -631,7 +692,7 @@ fn the_states_around_one_are_where_its_actions_lead() {
         assert!(states.len() <= 300 && states.len() > 3);
         assert_eq!(states[0]["path"], path.as_str(), "the shown one first");
         let prints: Vec<_> = states.iter().map(|it| it["moment"]["fingerprint"].as_str()).collect();
-        assert_eq!(prints.iter().collect::<std::collections::BTreeSet<_>>().len(), prints.len());
+        assert_eq!(prints.iter().collect::<BTreeSet<_>>().len(), prints.len());
         for way in reply["ways"].as_array().unwrap() {
             let [from, to] = ["from", "to"].map(|end| way[end].as_u64().unwrap() as usize);
             let mut path = parse_path(states[from]["path"].as_str().unwrap()).unwrap();

@@ -1,4 +1,5 @@
-//! Searches: each runs on a thread of its own, tells how far it is, and ends when nobody listens any more.
+//! Searches: each runs on a thread of its own, behind everything else, tells how far it is, and ends when nobody listens
+//! any more.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -16,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::api::{Answer, ApiError, Ask, Shared, asked, compute, here};
 use super::models::path_text;
 use super::server::Explorer;
+use super::turns::Last;
 use crate::models::engine::{End, Limits, Progress, Reason, WANTED};
 use crate::models::space::{Found, Goal, Loop, Place, Space};
 
@@ -111,11 +113,14 @@ fn run(
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, what)
     })?;
     let (events, receiver) = mpsc::channel::<Result<Event, Infallible>>(16);
-    tokio::task::spawn_blocking(move || {
+    let turns = Arc::clone(&explorer.turns);
+    std::thread::spawn(move || {
         let _permit = permit;
+        let mut last = Last::begin();
         let begun = Instant::now();
         let mut told = begun;
         let mut on_progress = |progress: Progress| {
+            last.stand_aside(&turns, || !events.is_closed());
             if events.is_closed() {
                 return ControlFlow::Break(());
             }

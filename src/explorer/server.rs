@@ -17,6 +17,7 @@ use super::follow::Live;
 use super::models::Models;
 use super::story::Story;
 use super::telling::Tellers;
+use super::turns::Turns;
 
 /// The page, as it was built into the program. Nothing is ever read from the working directory; a debug build reads
 /// `web/dist` of the sources that it was made from, so that a change of the page needs no build of the program.
@@ -39,6 +40,8 @@ pub struct Explorer {
     pub(super) live: Option<Arc<Live>>,
     /// One exploration at a time: each may need all of a core and much memory.
     pub(super) exploring: Arc<tokio::sync::Semaphore>,
+    /// The answers that are being made, for which an exploration stands aside.
+    pub(super) turns: Arc<Turns>,
     port: u16,
 }
 
@@ -60,6 +63,7 @@ pub fn router(named: Named, port: u16) -> Router {
         opened,
         live,
         exploring: Arc::new(tokio::sync::Semaphore::new(1)),
+        turns: Arc::default(),
         port,
     });
     api::routes()
@@ -81,6 +85,7 @@ pub async fn serve(listener: TcpListener, named: Named) -> std::io::Result<()> {
 /// A page of another site can make a browser ask here under a name of its own that it has made to mean
 /// 127.0.0.1: so the name must be ours. What it posts names its origin.
 async fn guard(State(explorer): State<Arc<Explorer>>, request: Request, next: Next) -> Response {
+    let answering = explorer.turns.answer();
     let mut response = match may_ask(request.headers(), explorer.port) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -94,6 +99,7 @@ async fn guard(State(explorer): State<Arc<Explorer>>, request: Request, next: Ne
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    drop(answering);
     response
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::around::around;
+use super::pace::pace;
 use super::story::{Clock, FORMAT, Moment, Sent, Step, Story, hex};
 use crate::models::space::{Place, Space, Told};
 use crate::models::tree::{Change, Tree};
@@ -192,6 +193,12 @@ impl Teller {
             self.post.note(&note);
             notes.push(note);
         }
+        let pace = match (told.kind.as_str(), told.actor, &told.msg) {
+            ("fire", Some(node), Some(timer)) => {
+                pace(&*space, &self.places, &self.story, node, timer)
+            }
+            _ => None,
+        };
         let idle = space.is_same(&place, &after);
         let before = self.story.moment(n - 1).expect("a story has each of its moments");
         let ticks: u64 = before.at.parse().expect("a model's time is a number");
@@ -213,6 +220,7 @@ impl Teller {
             inferred: false,
             impossible: false,
             sends,
+            pace,
             after: moment,
         });
         true
@@ -240,6 +248,7 @@ impl Teller {
             inferred: false,
             impossible: true,
             sends: Vec::new(),
+            pace: None,
             after,
         });
     }

@@ -133,7 +133,6 @@ const tests = {
     await accessible('the keys')
     await page.keyboard.press('Escape')
     await page.getByRole('dialog').waitFor({ state: 'hidden' })
-    await page.waitForFunction(() => !document.activeElement?.closest('dialog'))
     await page.keyboard.press('t')
     await page.locator('.twin table').waitFor()
     await accessible('the text twin')
@@ -193,6 +192,47 @@ const tests = {
     assert.match(page.url(), /loop=\d+/)
     await accessible('a loop')
     await picture('loop')
+  },
+
+  //= SPEC EXPLORER-20 test
+  async 'the lanes show where clocks are fast and slow, and the text says it'() {
+    // The timers of the first host run out as early as they may, those of the second as late.
+    const model = 'timed-2-drift'
+    const path = []
+    let fired = 0
+    for (let step = 0; step < 30; step++) {
+      const { actions } = await (await fetch(`${origin}/api/state?model=${model}&path=${path.join('.')}`)).json()
+      const by = is => actions.find(one => !one.idle && is(one))
+      const next = (step < 9 ? by(one => one.kind === 'deliver') : null) ?? by(one => one.kind === 'fire' && one.actor === 0) ?? by(one => one.kind === 'elapse') ?? by(one => one.kind === 'fire') ?? by(() => true)
+      path.push(next.index)
+      if (next.kind === 'fire') fired = path.length
+    }
+    await open(`#/model/${model}?path=${path.slice(0, fired).join('.')}`)
+    for (const [rate, left] of [['fast', true], ['slow', false]]) {
+      await page.locator(`svg rect.clock.${rate}`).first().waitFor({ state: 'attached' })
+      await page.locator('.legend', { hasText: `${rate} clock` }).waitFor()
+      const [band, line] = await page.evaluate(rate => {
+        const x = element => element.getBoundingClientRect().x
+        const band = document.querySelector(`svg rect.clock.${rate}`)
+        const lines = [...document.querySelectorAll('svg .lifeline')].map(x)
+        return [x(band), lines.sort((a, b) => Math.abs(a - x(band)) - Math.abs(b - x(band)))[0]]
+      }, rate)
+      assert.equal(band < line, left, 'each on a side of its own, whatever its colour')
+    }
+    await page.locator('.nodes dd', { hasText: /^clock (fast|slow|true) timer \w+.*ran out after/ }).first().waitFor()
+    await both('clocks')
+    await picture('clocks')
+    await page.keyboard.press('t')
+    const twin = await page.locator('.twin').innerText()
+    assert.match(twin, /its clock was fast since [\s\S]*ran out after/)
+    assert.match(twin, /its clock was slow since [\s\S]*ran out after/)
+    await accessible('clocks as text')
+    await page.keyboard.press('t')
+    const report = await (await context.newPage())
+    await report.goto(`file://${await download('HTML', 'clocks.html')}`)
+    await report.locator('svg rect.clock.slow').first().waitFor({ state: 'attached' })
+    await report.locator('.legend', { hasText: 'fast clock' }).waitFor()
+    await report.close()
   },
 
   async 'the states around one are drawn, and lead there'() {

@@ -1,7 +1,7 @@
 // The space-time diagram: time goes down, a lane for each node, messages as slanted arrows. Only the rows in
 // view are drawn, so a story may be long. Every text is a text node.
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
-import { arrows, broken, concerns, moment, overlapping, overlaps, stretches, time } from './story'
+import { arrows, broken, clockBands, clockRuns, concerns, moment, overlapping, overlaps, stretches, time } from './story'
 import type { Step, Story } from './types'
 
 const ROW = 28
@@ -33,7 +33,7 @@ function Event({ step, x, y, lane }: { step: Step; x: number; y: number; lane: (
 export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
   const scroller = useRef<HTMLDivElement>(null)
   const [view, setView] = useState({ top: 0, height: 600, width: 700 })
-  const drawn = useMemo(() => ({ arrows: arrows(story), bars: stretches(story), overlaps: overlaps(story) }), [story])
+  const drawn = useMemo(() => ({ arrows: arrows(story), bars: stretches(story), overlaps: overlaps(story), clocks: clockBands(clockRuns(story)) }), [story])
   const lanes = useMemo(
     () => story.lanes.map((_, node) => node).filter(node => actors.size === 0 || actors.has(node)),
     [story, actors],
@@ -103,6 +103,8 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
             <pattern id="overlap" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)">
               <rect class="overlap-ground" width="8" height="8" /><rect class="overlap-line" width="3" height="8" />
             </pattern>
+            <pattern id="clock-fast" width="12" height="8" patternUnits="userSpaceOnUse"><path class="clock-line" d="M1 6.5 6 2.5 11 6.5" /></pattern>
+            <pattern id="clock-slow" width="12" height="9" patternUnits="userSpaceOnUse"><circle class="clock-dot" cx="6" cy="4.5" r="1.7" /></pattern>
             <marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="tip" d="M0 1 10 5 0 9z" /></marker>
           </defs>
           <rect class="chosen" x="0" y={y(row) - ROW / 2} width={width} height={ROW} />
@@ -110,6 +112,17 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
           {rows.filter(at => at > 0 && story.steps[at - 1].kind === 'elapse').map(at => (
             <line class="tick" x1={GUTTER - 8} x2={width} y1={y(at)} y2={y(at)} key={at} />
           ))}
+          {drawn.clocks.filter(one => places.has(one.lane) && inView(one.from, one.to)).map(one => {
+            const x = lane(one.lane) + (one.rate === 'fast' ? -29 : 17)
+            const [top, end] = [Math.max(y(one.from), y(first)), Math.min(y(one.to), y(last + 1))]
+            return (
+              <g class="clock-band" transform={`translate(${x} 0)`} key={`${one.lane}-${one.rate}-${one.from}`}>
+                <rect class="clock-ground" y={top} width="12" height={end - top} rx="3" />
+                <rect class={`clock ${one.rate}`} y={top} width="12" height={end - top} rx="3" />
+                {one.to - one.from > 1 && <text class="clock-word" x="6" y={one.to <= last ? y(one.to) - 5 : (top + end) / 2}>{one.rate}</text>}
+              </g>
+            )
+          })}
           {lanes.map(node => <line class="lifeline" x1={lane(node)} x2={lane(node)} y1={TOP + first * ROW} y2={TOP + (last + 1) * ROW} key={node} />)}
           {rows.map(at => lanes.filter(node => moment(story, at).lanes[node].condition !== 'running').map(node => (
             <rect class={`absent ${moment(story, at).lanes[node].condition}`} x={lane(node) - 13} y={y(at)} width="26" height={ROW} key={`${at}-${node}`} />
@@ -205,6 +218,7 @@ export function Twin({ story, row, onRow, actors }: { story: Story; row: number;
   const from = Math.max(0, row - 150)
   const to = Math.min(story.steps.length, row + 150)
   const all = arrows(story)
+  const clock = (step: Step) => (step.pace && step.pace.rate !== 'true' ? [`its clock was ${step.pace.rate} since ${step.pace.from === 0 ? 'the beginning' : `step ${step.pace.from}`}: ${step.pace.about}`] : [])
   const facing = (at: number) => {
     const step = story.steps[at - 1]
     const arrow = all.find(one => one.to === at)
@@ -217,12 +231,12 @@ export function Twin({ story, row, onRow, actors }: { story: Story; row: number;
     <div class="twin" tabIndex={0} role="region" aria-label="The diagram as text">
       {(from > 0 || to < story.steps.length) && <p class="quiet">steps {from} to {to} of {story.steps.length}</p>}
       <table>
-        <thead><tr><th scope="col">step</th><th scope="col">what happens</th><th scope="col">message</th>{story.lanes.map((lane, node) => <th scope="col" key={node}>{lane.name}</th>)}<th scope="col">remarks</th></tr></thead>
+        <thead><tr><th scope="col">step</th><th scope="col">what happens</th><th scope="col">message</th>{story.lanes.map((lane, node) => <th scope="col" key={node}>{lane.name}{lane.pace && <small> clock {lane.pace.rate}: {lane.pace.about}</small>}</th>)}<th scope="col">remarks</th></tr></thead>
         <tbody>
           {rows.map(at => {
             const now = moment(story, at)
             const step = at === 0 ? null : story.steps[at - 1]
-            const remarks = [...(step?.inferred ? ['inferred'] : []), ...(at === story.steps.length && story.back_to !== undefined ? [`and again from step ${story.back_to}`] : []), ...broken(now).map(name => `${name} is violated`), ...(overlapping(now).length > 0 ? ['overlap: two may write'] : [])]
+            const remarks = [...(step?.inferred ? ['inferred'] : []), ...(step ? clock(step) : []), ...(at === story.steps.length && story.back_to !== undefined ? [`and again from step ${story.back_to}`] : []), ...broken(now).map(name => `${name} is violated`), ...(overlapping(now).length > 0 ? ['overlap: two may write'] : [])]
             return (
               <tr key={at} class={at === row ? 'current' : ''} aria-current={at === row ? 'step' : undefined}>
                 <td><button type="button" onClick={() => onRow(at)}>{at}</button></td>

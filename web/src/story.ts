@@ -1,5 +1,5 @@
 // What can be read off a story without drawing it: arrows, bars, overlaps, searches, comparisons.
-import type { Bar, Moment, Step, Story, Way } from './types'
+import type { Bar, Moment, Pace, Step, Story, Way } from './types'
 
 export const moment = (story: Story, at: number): Moment => (at === 0 ? story.first : story.steps[at - 1].after)
 
@@ -75,6 +75,32 @@ export function overlaps(story: Story): { from: number; to: number; lanes: numbe
   }
   return all
 }
+
+/** How the clock of a node has run in a stretch of rows. */
+export interface ClockRun extends Pace { lane: number; to: number }
+
+/** All that is known of the clocks: of whole runs, and by each timer that has run out. */
+export function clockRuns(story: Story): ClockRun[] {
+  const whole = story.lanes.flatMap(({ pace }, lane) => (pace ? [{ ...pace, lane, to: story.steps.length }] : []))
+  const shown = story.steps.flatMap(({ pace, actor }, at) => (pace && actor !== undefined ? [{ ...pace, lane: actor, to: at + 1 }] : []))
+  return [...whole, ...shown]
+}
+
+/** The stretches in which a clock was fast or slow, each row once. */
+export function clockBands(runs: ClockRun[]): { lane: number; rate: 'fast' | 'slow'; from: number; to: number }[] {
+  const bands: { lane: number; rate: 'fast' | 'slow'; from: number; to: number }[] = []
+  const off = runs.flatMap(({ lane, rate, from, to }) => (rate === 'true' ? [] : [{ lane, rate, from, to }]))
+  for (const run of off.sort((a, b) => a.lane - b.lane || a.rate.localeCompare(b.rate) || a.from - b.from)) {
+    const last = bands.at(-1)
+    if (last && last.lane === run.lane && last.rate === run.rate && run.from <= last.to) last.to = Math.max(last.to, run.to)
+    else bands.push({ ...run })
+  }
+  return bands
+}
+
+/** What is known of a node's clock in the time before this row. */
+export const clockAt = (runs: ClockRun[], lane: number, row: number): ClockRun[] =>
+  runs.filter(run => run.lane === lane && ((run.from < row && row <= run.to) || (run.from === 0 && row === 0)))
 
 /** What can happen in a moment of a story that was told with what is around it. None: nobody has looked. */
 export function ways(story: Story, row: number): Way[] | null {

@@ -22,6 +22,20 @@ it('what a message or a state says is text, never markup', () => {
   expect(root.textContent).toContain(EVIL)
 })
 
+//= SPEC EXPLORER-20 test
+it('the text says what the picture shades: how clocks have run', () => {
+  const lanes = [{ role: 'watching', condition: 'running' }]
+  const story: Story = {
+    tenure_story: 1, title: '', source: 'model', clock: { unit: 'ticks', common: true, about: '' },
+    lanes: [{ name: 'host n0', kind: 'host', pace: { from: 0, rate: 'slow', about: '80 ppm slower' } }], first: { at: '0', lanes },
+    steps: [{ kind: 'fire', label: 'timer', actor: 0, pace: { from: 0, rate: 'fast', about: 'set for 3 ticks, ran out after 2' }, after: { at: '2', lanes } }],
+  }
+  const root = document.createElement('div')
+  render(<Twin story={story} row={1} onRow={() => undefined} actors={new Set()} />, root)
+  expect(root.querySelector('th:nth-child(4)')?.textContent).toContain('clock slow: 80 ppm slower')
+  expect(root.querySelector('tr.current')?.textContent).toContain('its clock was fast since the beginning: set for 3 ticks, ran out after 2')
+})
+
 it('a tree says what was added, changed and removed, in words', () => {
   const root = document.createElement('div')
   render(<StateTree tree={{ is: 'S', a: '2', list: ['x'] }} changes={[
