@@ -16,6 +16,7 @@ use stateright::actor::Id;
 use stateright::{Expectation, Model};
 
 use super::engine::{self, End, Limits, Progress, Reason, fingerprint};
+use super::idle::idle;
 use super::lasso::{self, Question};
 use super::portrait::{Portrait, Portray, portrait};
 use super::raw::{RawStep, canonical, raw_path};
@@ -200,6 +201,9 @@ pub trait Space: Send + Sync {
     /// What can happen there.
     fn actions(&self, place: &Place) -> Vec<Told>;
 
+    /// One of these; none if there is no such action.
+    fn told(&self, place: &Place, index: usize) -> Option<Told>;
+
     /// The state after one of these; none if there is no such action.
     fn take(&self, place: &Place, index: usize) -> Option<Place>;
 
@@ -324,7 +328,7 @@ where
         (node, step(&self.raw.actors[node], Id::from(node), before, input).1)
     }
 
-    fn told(&self, state: &StateOf<A, O>, action: Action) -> Told {
+    fn in_words(&self, state: &StateOf<A, O>, action: Action) -> Told {
         let empty = Told {
             kind: String::new(),
             label: String::new(),
@@ -440,7 +444,13 @@ where
         }
         let mut actions = Vec::new();
         self.raw.actions(state, &mut actions);
-        actions.into_iter().map(|action| self.told(state, action)).collect()
+        actions.into_iter().map(|action| self.in_words(state, action)).collect()
+    }
+
+    fn told(&self, place: &Place, index: usize) -> Option<Told> {
+        let state = self.state(place);
+        let action = self.raw.within_boundary(state).then(|| self.action(place, index))?;
+        action.map(|action| self.in_words(state, action))
     }
 
     fn take(&self, place: &Place, index: usize) -> Option<Place> {
@@ -448,12 +458,12 @@ where
         Some(Arc::new(next))
     }
 
+    //= SPEC EXPLORER-22
     fn idle(&self, place: &Place) -> Vec<bool> {
         let state = self.state(place);
         let mut actions = Vec::new();
         self.raw.actions(state, &mut actions);
-        let is_idle = |action| self.raw.next_state(state, action).is_none_or(|next| next == *state);
-        actions.into_iter().map(is_idle).collect()
+        idle(&self.raw, state, &actions)
     }
 
     fn sends(&self, place: &Place, index: usize) -> Vec<Sending> {

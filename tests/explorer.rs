@@ -254,6 +254,44 @@ fn a_state_has_its_actions_its_properties_and_what_has_changed() {
     assert_eq!(reply["properties"][0]["is_true"], true);
 }
 
+/// In every model, along some ways: at each state, what is said of every action is what that action does.
+//= SPEC EXPLORER-22 test
+#[test]
+fn an_action_changes_nothing_where_the_state_after_it_is_the_same() {
+    let models = Models::new();
+    let mut seen = BTreeMap::new();
+    for entry in models.entries() {
+        let space = models.space(&entry.name).unwrap();
+        for begin in 0..3 {
+            let mut place = space.start();
+            for depth in 0..40 {
+                let told = space.actions(&place);
+                assert_eq!(space.told(&place, told.len()), None);
+                let mut others = Vec::new();
+                for (index, idle) in space.idle(&place).into_iter().take(told.len()).enumerate() {
+                    assert_eq!(space.told(&place, index).as_ref(), Some(&told[index]));
+                    let after = space.take(&place, index);
+                    let is_same = after.as_ref().is_none_or(|after| space.is_same(&place, after));
+                    let told = &told[index];
+                    assert_eq!(idle, is_same, "{}, after {depth} steps: {told:?}", entry.name);
+                    *seen.entry((told.kind.clone(), idle)).or_insert(0) += 1;
+                    others.extend(after.filter(|_| !idle));
+                }
+                if others.is_empty() {
+                    break;
+                }
+                // Late ways have what was sent long ago; so what comes last is taken too.
+                let index = [depth * 7, others.len() - 1, depth][begin] % others.len();
+                place = others.swap_remove(index);
+            }
+        }
+    }
+    for (kind, idle) in [("deliver", true), ("deliver", false), ("lose", false), ("fire", false)] {
+        assert!(seen.get(&(kind.to_owned(), idle)) > Some(&1000), "{kind} {idle}: {seen:?}");
+    }
+    println!("{seen:?}");
+}
+
 #[test]
 fn a_search_tells_how_far_it_is_and_ends_with_the_shortest_path() {
     let found = end(serve(), "/api/search?model=I-1&goal=one_decision");

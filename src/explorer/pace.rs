@@ -9,43 +9,39 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::story::Story;
-use crate::models::space::{Lane, Pace, Place, Rate, Space};
+use crate::models::space::{Lane, Pace, Rate, TimerSet};
 use crate::trace::clocks::Rate as Measured;
 
 /// How many steps a timer is followed back to where it was set.
 const BACK_MAX: usize = 500;
 
 /// How the clock of this node has run since it set the timer that now runs out, behind the last step of the story.
-/// `places`: the first state, and that after each step.
+/// `timers`: those that were set or cancelled before the story begins, and in each of its steps.
 //= SPEC EXPLORER-20
 pub(super) fn pace(
-    space: &dyn Space,
-    places: &[Place],
+    tick: Duration,
+    timers: &[Vec<TimerSet>],
     story: &Story,
     node: u16,
     timer: &str,
 ) -> Option<Pace> {
-    let tick = space.tick()?;
     let last = story.steps.len();
     let mut has_paused = false;
     for row in (last.saturating_sub(BACK_MAX)..=last).rev() {
         let moment = story.moment(row)?;
         has_paused |= moment.lanes.get(usize::from(node))?.condition != "running";
-        let sets = match row.checked_sub(1).map(|at| (at, &story.steps[at])) {
-            None => space.timers_at_start(),
-            Some((_, step)) if step.told.kind == "intervene" => return None,
-            Some((at, step)) if step.told.actor == Some(node) => match step.index {
-                Some(_) if step.told.kind == "crash" => return None,
-                Some(index) => space.timers(&places[at], index as usize),
-                None => Vec::new(),
-            },
-            Some(_) => Vec::new(),
-        };
-        let set = sets.into_iter().rev().find(|set| set.node == node && set.timer == timer);
-        if let Some(set) = set {
+        if let Some(step) = row.checked_sub(1).map(|at| &story.steps[at]) {
+            let is_crash = step.told.kind == "crash" && step.told.actor == Some(node);
+            if step.told.kind == "intervene" || (is_crash && step.index.is_some()) {
+                return None;
+            }
+        }
+        let mut sets = timers.get(row)?.iter().rev();
+        if let Some(set) = sets.find(|set| set.node == node && set.timer == timer) {
             let time = |row: usize| story.moment(row)?.at.parse::<u64>().ok();
             let took = time(last)?.checked_sub(time(row)?)?;
-            return judge(tick, &set.range?, took, has_paused, timer).map(|(rate, about)| Pace {
+            let range = set.range.as_ref()?;
+            return judge(tick, range, took, has_paused, timer).map(|(rate, about)| Pace {
                 from: row,
                 rate,
                 about,

@@ -1,5 +1,5 @@
-//! Searches: each runs on a thread of its own, behind everything else, tells how far it is, and ends when nobody listens
-//! any more.
+//! Searches: each runs on a thread of its own, lets everything else go first, tells how far it is, and ends when nobody
+//! listens any more.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -115,8 +115,7 @@ fn run(
     let (events, receiver) = mpsc::channel::<Result<Event, Infallible>>(16);
     let turns = Arc::clone(&explorer.turns);
     std::thread::spawn(move || {
-        let _permit = permit;
-        let mut last = Last::begin();
+        let mut last = Last::default();
         let begun = Instant::now();
         let mut told = begun;
         let mut on_progress = |progress: Progress| {
@@ -133,6 +132,8 @@ fn run(
             ControlFlow::Continue(())
         };
         let end = search(&mut on_progress);
+        // Who hears the end may ask for the next at once, and who does not read it keeps nobody from searching.
+        drop(permit);
         let _ = events.blocking_send(Ok(event("end", &end)));
     });
     Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response())

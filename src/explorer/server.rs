@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt as _;
 use rust_embed::RustEmbed;
 use tokio::net::TcpListener;
 
@@ -79,6 +80,8 @@ pub fn router(named: Named, port: u16) -> Router {
 /// If the listener cannot be used.
 pub async fn serve(listener: TcpListener, named: Named) -> std::io::Result<()> {
     let address: SocketAddr = listener.local_addr()?;
+    // Without it, the end of an answer may wait for the reader's system to say that it has the beginning.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, router(named, address.port())).await
 }
 

@@ -1,11 +1,11 @@
 //! Who comes first: an answer that somebody waits for, or a search that takes minutes.
 //!
 //! A search uses a core for as long as it lasts. On a machine with few of them the page, its browser and the server
-//! would wait for it, however fast a step is by itself. So a search has the lowest priority that the system knows, and
-//! stands aside while something is answered and a moment longer, in which the browser draws; but it never stands
-//! still for long.
+//! would wait for it, however fast a step is by itself. So a search stands aside while something is answered and a
+//! moment longer, in which the browser draws; but it never stands still for long. It keeps its usual priority: one of
+//! the lowest would not end beside whatever else the machine does, and what it holds would be waited for as long.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// How long after an answer a search still stands aside: the browser draws it, and the next question comes.
@@ -16,16 +16,14 @@ const WORK_MIN: Duration = Duration::from_millis(50);
 /// How often who stands aside looks up.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// The answers that are being made.
-#[derive(Debug, Default)]
+/// The answers that are being made. No lock is held, so nobody who waits for an answer waits for a search.
+#[derive(Debug)]
 pub(super) struct Turns {
-    answers: Mutex<Answers>,
-}
-
-#[derive(Debug, Default)]
-struct Answers {
-    open: u32,
-    last: Option<Instant>,
+    begun: Instant,
+    /// How many.
+    open: AtomicU32,
+    /// Until when the last one is drawn, in nanoseconds from the beginning.
+    drawn_at: AtomicU64,
 }
 
 /// An answer that is being made, until it is dropped.
@@ -34,27 +32,32 @@ pub(super) struct Answering<'a>(&'a Turns);
 impl Turns {
     /// Somebody waits for an answer.
     pub(super) fn answer(&self) -> Answering<'_> {
-        self.answers().open += 1;
+        self.open.fetch_add(1, SeqCst);
         Answering(self)
-    }
-
-    fn answers(&self) -> MutexGuard<'_, Answers> {
-        self.answers.lock().expect("no thread panics with the lock")
     }
 
     /// Whether somebody waits, or has just been answered.
     fn is_busy(&self) -> bool {
-        let answers = self.answers();
-        answers.open > 0 || answers.last.is_some_and(|last| last.elapsed() < LINGER)
+        self.open.load(SeqCst) > 0 || ns(self.begun.elapsed()) < self.drawn_at.load(SeqCst)
+    }
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { begun: Instant::now(), open: AtomicU32::new(0), drawn_at: AtomicU64::new(0) }
     }
 }
 
 impl Drop for Answering<'_> {
     fn drop(&mut self) {
-        let mut answers = self.0.answers();
-        answers.open -= 1;
-        answers.last = Some(Instant::now());
+        let drawn_at = ns(self.0.begun.elapsed() + LINGER);
+        self.0.drawn_at.fetch_max(drawn_at, SeqCst);
+        self.0.open.fetch_sub(1, SeqCst);
     }
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("a process runs for less than 500 years")
 }
 
 /// A search, which lets others go first.
@@ -64,15 +67,6 @@ pub(super) struct Last {
 }
 
 impl Last {
-    /// On the thread of the search: whatever else wants to run runs first. Where the system refuses, the search merely
-    /// has no lower priority.
-    pub(super) fn begin() -> Self {
-        let me = Some(rustix::thread::gettid());
-        // On Linux this is the priority of one thread. Nobody may raise it again, so the thread ends with the search.
-        let _ = rustix::process::setpriority_process(me, 19);
-        Self::default()
-    }
-
     /// Stands aside while somebody else is busy, and as long as `goes_on`.
     //= SPEC EXPLORER-19
     pub(super) fn stand_aside(&mut self, turns: &Turns, goes_on: impl Fn() -> bool) {
@@ -105,13 +99,17 @@ mod tests {
             last.stand_aside(&turns, || true);
             begun.elapsed()
         };
-        assert!(aside(&mut last) < LINGER, "nobody waits");
+        assert!(aside(&mut last) < ASIDE_MAX, "nobody waits");
+        let begun = Instant::now();
         drop(turns.answer());
-        assert!(aside(&mut last) >= LINGER - LOOK_EVERY, "somebody was just answered");
+        aside(&mut last);
+        assert!(begun.elapsed() >= LINGER, "somebody was just answered");
         let answering = turns.answer();
         assert!(aside(&mut last) >= ASIDE_MAX, "somebody waits");
-        assert!(aside(&mut last) < LINGER, "it works for a while, whoever waits");
-        std::thread::sleep(WORK_MIN);
+        let works_until = last.works_until.expect("it then works");
+        let is_late = Instant::now() + WORK_MIN / 2 > works_until;
+        assert!(aside(&mut last) < LINGER || is_late, "it works for a while, whoever waits");
+        std::thread::sleep(works_until.saturating_duration_since(Instant::now()));
         assert!(aside(&mut last) >= ASIDE_MAX, "and stands aside again");
         let begun = Instant::now();
         std::thread::sleep(WORK_MIN);

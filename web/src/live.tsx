@@ -1,7 +1,7 @@
 // A run that is followed: its steps appear as the nodes write them.
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { listen } from './api'
-import type { Route } from './main'
+import type { Route } from './route'
 import { StoryView, type Where } from './view'
 import type { Lane, Moment, Step, Story } from './types'
 

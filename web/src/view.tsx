@@ -34,6 +34,8 @@ const FORMS = [
   ['html', 'HTML', 'html'],
 ] as const
 
+const OF_SLIDER = /^(Arrow|Home$|End$)/
+
 function Properties({ all }: { all: Judged[] }) {
   if (all.length === 0) return <p class="quiet">nothing judges this story</p>
   return (
@@ -109,7 +111,8 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
         ArrowLeft: () => onWhere({ row: Math.max(0, row - 1) }),
       }
       const act = by[event.key]
-      if (!act || (target as HTMLInputElement).type === 'range') return
+      // The slider has keys of its own.
+      if (!act || ((target as HTMLInputElement).type === 'range' && OF_SLIDER.test(event.key))) return
       event.preventDefault()
       act()
     }

@@ -1,10 +1,12 @@
 // @vitest-environment happy-dom
 import { render } from 'preact'
-import { expect, it } from 'vitest'
-import { parse, print } from '../src/main'
+import { expect, it, vi } from 'vitest'
+import { get } from '../src/api'
 import { table } from '../src/regions'
+import { arrived, parse, print, write } from '../src/route'
 import { StateTree } from '../src/tree'
 import { Twin } from '../src/diagram'
+import { StoryView } from '../src/view'
 import type { Story } from '../src/types'
 
 const EVIL = '<img src=x onerror="globalThis.hit = true">'
@@ -61,4 +63,94 @@ it('what regions say of one thing is one row', () => {
   const lane = (facts: [string, string][]) => ({ role: '', condition: 'running', facts })
   const now = { at: '0', lanes: [lane([['peering x', 'Active'], ['life', '1']]), lane([['peering x', 'Pending'], ['peering y', 'Active']])] }
   expect(table(now, [0, 1], /^peering /)).toEqual([['peering x', ['Active', 'Pending']], ['peering y', [undefined, 'Active']]])
+})
+
+it('letters work while the slider has the keyboard, and its own keys are left to it', () => {
+  const lanes = [{ role: 'watching', condition: 'running' }]
+  const after = { at: '1', lanes }
+  const story: Story = {
+    tenure_story: 1, title: '', source: 'model', clock: { unit: 'steps', common: true, about: '' },
+    lanes: [{ name: 'host n0', kind: 'host' }], first: { at: '0', lanes },
+    steps: [{ kind: 'fire', label: 'one', actor: 0, after }, { kind: 'fire', label: 'two', actor: 0, after }],
+  }
+  const went: unknown[] = []
+  const root = document.body.appendChild(document.createElement('div'))
+  render(<StoryView story={story} where={{ row: 1, actors: [], query: '' }} onWhere={where => went.push(where)} onProblem={() => undefined} />, root)
+  const slider = root.querySelector<HTMLInputElement>('input[type=range]')!
+  const press = (element: Element, key: string) => {
+    const event = new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true })
+    element.dispatchEvent(event)
+    return event.defaultPrevented
+  }
+  expect(['j', 'k'].map(key => press(slider, key))).toEqual([true, true])
+  expect(went).toEqual([{ row: 2 }, { row: 0 }])
+  expect(['ArrowRight', 'ArrowUp', 'Home', 'End', 'x'].map(key => press(slider, key))).toEqual([false, false, false, false, false])
+  expect(went.length).toBe(2)
+  expect(press(slider, '/')).toBe(true)
+  expect(document.activeElement?.id).toBe('search')
+  expect(press(document.activeElement!, 'j')).toBe(false)
+  expect(went.length).toBe(2)
+  render(null, root)
+  root.remove()
+})
+
+it('an address that a browser does not take at once is written later, unless one has gone elsewhere', () => {
+  vi.useFakeTimers()
+  const refused = (refuse: () => void, act: () => void) => {
+    const stubs = (['pushState', 'replaceState'] as const).map(name => vi.spyOn(history, name).mockImplementation(refuse))
+    act()
+    for (const stub of stubs) stub.mockRestore()
+  }
+  try {
+    for (const refuse of [() => undefined, () => { throw new Error('too many') }]) {
+      write('#/model/a?path=0', true)
+      refused(refuse, () => {
+        write('#/model/a?path=0.1', true)
+        write('#/model/a?path=0.1.2', true)
+        vi.advanceTimersByTime(5000)
+      })
+      expect(location.hash).toBe('#/model/a?path=0')
+      vi.advanceTimersByTime(2000)
+      expect(location.hash).toBe('#/model/a?path=0.1.2')
+      refused(refuse, () => write('#/model/a?path=7', true))
+      expect(arrived()).toBeNull()
+      location.hash = '#/models'
+      expect(arrived()?.page).toBe('models')
+      vi.advanceTimersByTime(5000)
+      expect(location.hash).toBe('#/models')
+    }
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
+//= SPEC EXPLORER-8 test
+it('what is not answered is not waited for for ever, and it is said', async () => {
+  vi.useFakeTimers()
+  vi.stubGlobal('fetch', (_: string, { signal }: RequestInit) => new Promise((_, reject) => signal!.addEventListener('abort', () => reject(new DOMException('', 'AbortError')))))
+  try {
+    const answer = expect(get('models')).rejects.toThrow(/not answered for a minute/)
+    await vi.advanceTimersByTimeAsync(60_000)
+    await answer
+  } finally {
+    vi.unstubAllGlobals()
+    vi.useRealTimers()
+  }
+})
+
+it('who is sent on as soon as the page is there arrives', async () => {
+  vi.stubGlobal('fetch', async () => new Response('[]'))
+  const root = document.body.appendChild(document.createElement('div'))
+  root.id = 'app'
+  location.hash = '#/'
+  try {
+    vi.resetModules()
+    await import('../src/main')
+    location.hash = '#/models'
+    dispatchEvent(new HashChangeEvent('hashchange'))
+    await vi.waitFor(() => expect(root.querySelector('h1')?.textContent).toBe('Models'))
+  } finally {
+    vi.unstubAllGlobals()
+    root.remove()
+  }
 })
