@@ -99,7 +99,7 @@ export function StateGraph({ model, path, onPath, onProblem }: Props) {
       {around && placed && (
         <div class="graph-scroll" ref={scroller} tabIndex={0} role="region" aria-label="The states around this one; the list below says the same">
           <svg width={placed.width} height={placed.height} viewBox={`0 0 ${placed.width} ${placed.height}`} aria-hidden="true">
-            <defs><marker id="graph-tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="tip" d="M0 1 10 5 0 9z" /></marker></defs>
+            <defs><marker id="graph-tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto"><path class="tip" d="M0 1 10 5 0 9z" /></marker></defs>
             {lines.map((line, at) => (
               <g class={`way ${line.from === shown ? 'near' : ''}`} key={at}>
                 <title>{line.labels.join('\n')}</title>

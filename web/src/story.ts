@@ -1,5 +1,5 @@
 // What can be read off a story without drawing it: arrows, bars, overlaps, searches, comparisons.
-import type { Bar, Moment, Pace, Step, Story, Way } from './types'
+import type { Bar, Moment, Pace, Step, Story, Told, Way } from './types'
 
 export const moment = (story: Story, at: number): Moment => (at === 0 ? story.first : story.steps[at - 1].after)
 
@@ -74,6 +74,28 @@ export function overlaps(story: Story): { from: number; to: number; lanes: numbe
     else all.push({ from: row, to: row, lanes })
   }
   return all
+}
+
+/** What tells actions of one label apart: the parts of their messages that not all of them have. */
+export function apart<A extends Told>(actions: A[]): Map<A, string> {
+  const parts = ({ full = '' }: Told) => full.split(/[,{}]\s*/).map(part => part.trim()).filter(Boolean)
+  const alike = new Map<string, A[]>()
+  for (const action of actions) {
+    const all = alike.get(`${action.kind} ${action.label}`)
+    if (all) all.push(action)
+    else alike.set(`${action.kind} ${action.label}`, [action])
+  }
+  const found = new Map<A, string>()
+  for (const all of alike.values()) {
+    if (all.length === 1) continue
+    const count = new Map<string, number>()
+    for (const action of all) for (const part of new Set(parts(action))) count.set(part, (count.get(part) ?? 0) + 1)
+    for (const action of all) {
+      const text = parts(action).filter(part => count.get(part) !== all.length).join(', ')
+      if (text) found.set(action, text)
+    }
+  }
+  return found
 }
 
 /** How the clock of a node has run in a stretch of rows. */

@@ -4,7 +4,7 @@ import { useLayoutEffect, useMemo, useState } from 'preact/hooks'
 import { postText, save } from './api'
 import { Diagram, Twin } from './diagram'
 import { isOfRegions, Regions } from './regions'
-import { broken, clockAt, clockBands, clockRuns, cone as coneOf, moment, overlapping, overlaps, search, time } from './story'
+import { apart, broken, clockAt, clockBands, clockRuns, cone as coneOf, moment, overlapping, overlaps, search, time } from './story'
 import { StateTree } from './tree'
 import type { Change, Judged, NextAction, Story, Tree } from './types'
 
@@ -50,18 +50,35 @@ function Properties({ all }: { all: Judged[] }) {
   )
 }
 
+/** As many actions that change nothing are shown beside the others. */
+const FEW = 8
+
 /** What can happen next, to be chosen from. */
 export function Actions<A extends NextAction>({ actions, onTake }: { actions: A[]; onTake: (action: A) => void }) {
-  return (
+  const [open, setOpen] = useState(false)
+  const differ = useMemo(() => apart(actions), [actions])
+  const list = (all: A[]) => all.length > 0 && (
     <ul class="actions">
-      {actions.map(action => (
+      {all.map(action => (
         <li key={action.index}>
           <button type="button" onClick={() => onTake(action)} title={action.full}>
-            <span class={`badge ${action.kind}`}>{action.kind}</span> {action.label}{action.idle && <em> no change</em>}
+            <span class={`badge ${action.kind}`}>{action.kind}</span> {action.label}{differ.has(action) && <small> {differ.get(action)}</small>}{action.idle && <em> no change</em>}
           </button>
         </li>
       ))}
     </ul>
+  )
+  const idle = actions.filter(action => action.idle)
+  return (
+    <>
+      {list(actions.filter(action => !action.idle))}
+      {idle.length <= FEW ? list(idle) : (
+        <details class="idle" open={open} onToggle={event => setOpen(event.currentTarget.open)}>
+          <summary>{idle.length} more, which change nothing</summary>
+          {open && list(idle)}
+        </details>
+      )}
+    </>
   )
 }
 

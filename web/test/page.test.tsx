@@ -6,7 +6,7 @@ import { table } from '../src/regions'
 import { arrived, parse, print, write } from '../src/route'
 import { StateTree } from '../src/tree'
 import { Twin } from '../src/diagram'
-import { StoryView } from '../src/view'
+import { Actions, StoryView } from '../src/view'
 import type { Story } from '../src/types'
 
 const EVIL = '<img src=x onerror="globalThis.hit = true">'
@@ -153,4 +153,24 @@ it('who is sent on as soon as the page is there arrives', async () => {
     vi.unstubAllGlobals()
     root.remove()
   }
+})
+
+it('many actions that change nothing come last, and are there when they are asked for', async () => {
+  const root = document.body.appendChild(document.createElement('div'))
+  const all = Array.from({ length: 30 }, (_, index) => ({ kind: 'deliver', label: `message ${index}`, index, idle: index < 20 }))
+  const taken: number[] = []
+  const shown = (count: number) => {
+    render(<Actions actions={all.slice(0, count)} onTake={({ index }) => taken.push(index)} />, root)
+    return [...root.querySelectorAll('button')].map(button => button.textContent?.replace(/\D+/g, ''))
+  }
+  expect(shown(8).length).toBe(8)
+  expect(shown(30)).toEqual(['20', '21', '22', '23', '24', '25', '26', '27', '28', '29'])
+  expect(root.querySelector('summary')?.textContent).toBe('20 more, which change nothing')
+  root.querySelector('details')!.open = true
+  root.querySelector('details')!.dispatchEvent(new Event('toggle'))
+  await vi.waitFor(() => expect(shown(30).length).toBe(30))
+  root.querySelectorAll<HTMLButtonElement>('details button')[5].click()
+  expect(taken).toEqual([5])
+  render(null, root)
+  root.remove()
 })

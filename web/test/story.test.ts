@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { align, arrows, branch, broken, clockAt, clockBands, clockRuns, cone, overlaps, search, seconds, stretches, ways } from '../src/story'
+import { align, apart, arrows, branch, broken, clockAt, clockBands, clockRuns, cone, overlaps, search, seconds, stretches, ways } from '../src/story'
 import type { Moment, Portrait, Step, Story, Way } from '../src/types'
 
 const node = (bar?: Portrait['bar'], epoch?: string, condition = 'running'): Portrait => ({ role: bar ?? 'watching', condition, bar, epoch })
@@ -130,4 +130,10 @@ describe('a story that was told with what is around it', () => {
     expect(arrows(other).map(({ from, to, fate }) => [from, to, fate])).toEqual([[1, 2, 'arrived'], [2, null, 'under way']])
     expect(branch(told, 1, { ...way, kind: 'elapse', src: undefined }).steps[1].after.at).toBe('8')
   })
+})
+
+it('actions of one label are told apart by what their messages have of their own', () => {
+  const action = (label: string, full?: string) => ({ kind: 'deliver', label, full })
+  const all = [action('a', 'Read { nonce: N(1), at: 5 }'), action('a', 'Read { nonce: N(2), at: 5 }'), action('b', 'Read { nonce: N(1) }'), action('c'), action('c')]
+  expect([...apart(all).entries()]).toEqual([[all[0], 'nonce: N(1)'], [all[1], 'nonce: N(2)']])
 })
