@@ -294,13 +294,18 @@ impl<'a> Parser<'a> {
                 break;
             }
             self.spaces();
-            let begun = self.at;
-            let first = self.value()?;
-            let key = self.text[begun..self.at].trim();
-            if self.eat(":") {
+            // A name, as fields have, is no value of its own; a key of a map may be any.
+            if let Some(key) = self.key() {
                 fields.push((key.to_owned(), self.value()?));
             } else {
-                items.push(first);
+                let begun = self.at;
+                let first = self.value()?;
+                let key = self.text[begun..self.at].trim();
+                if self.eat(":") {
+                    fields.push((key.to_owned(), self.value()?));
+                } else {
+                    items.push(first);
+                }
             }
             if !self.eat(",") {
                 self.eat("}").then_some(())?;
@@ -311,10 +316,22 @@ impl<'a> Parser<'a> {
         Some(if is_list { Tree::List(items) } else { Tree::Fields(fields) })
     }
 
+    /// The name of a field and its colon, if they are next.
+    fn key(&mut self) -> Option<&'a str> {
+        let rest = self.rest();
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_')?;
+        let is_key = end > 0 && rest[end..].starts_with(": ");
+        self.at += if is_key { end + 1 } else { 0 };
+        is_key.then(|| &rest[..end])
+    }
+
     /// A name, alone or before its fields, or a number.
     fn word(&mut self) -> Option<Tree> {
         let rest = self.rest();
-        let end = rest.find(|c: char| ",:(){}[]\"' ".contains(c)).unwrap_or(rest.len());
+        let is_end = |c: char| {
+            matches!(c, ',' | ':' | '(' | ')' | '{' | '}' | '[' | ']' | '"' | '\'' | ' ')
+        };
+        let end = rest.find(is_end).unwrap_or(rest.len());
         let word = &rest[..end];
         if word.is_empty() {
             return None;

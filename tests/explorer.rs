@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -155,16 +156,31 @@ fn every_kept_counterexample_fails_at_its_end_and_nowhere_before_and_its_rule_pr
 #[ignore = "explores every mutant: the explorer step of .ci/run"]
 fn the_kept_counterexamples_are_those_that_a_search_finds() {
     let models = Models::new();
-    let mut found = BTreeMap::new();
-    for entry in all_mutants() {
-        let Expected::Violated { property, .. } = entry.expected else { continue };
-        let space = models.space(&entry.name).unwrap();
-        let search = search(&*space, Goal::Property(property.to_owned()));
-        let path = search.paths.get(property).expect("it is violated");
-        let here = models.find(&entry.name, path, None).unwrap();
-        let fingerprint = hex(space.picture(&here.place).fingerprint);
-        found.insert(entry.name, Kept { path: path_text(path), fingerprint });
-    }
+    let wanted: Vec<(String, &str)> = all_mutants()
+        .into_iter()
+        .filter_map(|entry| match entry.expected {
+            Expected::Violated { property, .. } => Some((entry.name, property)),
+            _ => None,
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        while let Some((name, property)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let space = models.space(name).unwrap();
+            let search = search(&*space, Goal::Property((*property).to_owned()));
+            let path = search.paths.get(property).expect("it is violated");
+            let here = models.find(name, path, None).unwrap();
+            let fingerprint = hex(space.picture(&here.place).fingerprint);
+            found.push((name.clone(), Kept { path: path_text(path), fingerprint }));
+        }
+        found
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let found: BTreeMap<String, Kept> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
     if std::env::var_os("TENURE_BLESS").is_some() {
         let json = serde_json::to_string_pretty(&found).unwrap() + "\n";
         std::fs::write("src/explorer/gallery.json", json).unwrap();
