@@ -196,6 +196,17 @@ const tests = {
     await picture('loop')
   },
 
+  async 'who is sent on as soon as the page is there arrives'() {
+    const front = await context.newPage()
+    for (let n = 0; n < 20; n++) {
+      await page.goto('about:blank')
+      await page.goto(`${origin}/#/`, { waitUntil: 'domcontentloaded' })
+      await page.goto(`${origin}/#/models`)
+      await page.locator('h1', { hasText: 'Models' }).waitFor()
+    }
+    await front.close()
+  },
+
   //= SPEC EXPLORER-20 test
   async 'the lanes show where clocks are fast and slow, and the text says it'() {
     // The timers of the first host run out as early as they may, those of the second as late.

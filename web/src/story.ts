@@ -90,10 +90,12 @@ export function apart<A extends Told>(actions: A[]): Map<A, string> {
     if (all.length === 1) continue
     const count = new Map<string, number>()
     for (const action of all) for (const part of new Set(parts(action))) count.set(part, (count.get(part) ?? 0) + 1)
-    for (const action of all) {
-      const text = parts(action).filter(part => count.get(part) !== all.length).join(', ')
-      if (text) found.set(action, text)
-    }
+    const own = all.map(action => [...new Set(parts(action))].filter(part => count.get(part) !== all.length))
+    // The first ones that are enough.
+    let most = 1
+    const text = (at: number) => own[at].slice(0, most).join(', ')
+    while (most < Math.max(...own.map(parts => parts.length)) && new Set(own.map((_, at) => text(at))).size < all.length) most++
+    all.forEach((action, at) => text(at) && found.set(action, text(at)))
   }
   return found
 }

@@ -136,4 +136,6 @@ it('actions of one label are told apart by what their messages have of their own
   const action = (label: string, full?: string) => ({ kind: 'deliver', label, full })
   const all = [action('a', 'Read { nonce: N(1), at: 5 }'), action('a', 'Read { nonce: N(2), at: 5 }'), action('b', 'Read { nonce: N(1) }'), action('c'), action('c')]
   expect([...apart(all).entries()]).toEqual([[all[0], 'nonce: N(1)'], [all[1], 'nonce: N(2)']])
+  const calls = ['C { a: 1, b: 1, c: 1 }', 'C { a: 1, b: 2, c: 2 }', 'C { a: 2, b: 1, c: 3 }'].map(full => action('call', full))
+  expect([...apart(calls).values()]).toEqual(['a: 1, b: 1', 'a: 1, b: 2', 'a: 2, b: 1'])
 })
