@@ -59,9 +59,7 @@ where
     match action {
         // There is a message less.
         Action::Lose(_) => Change::Some,
-        Action::Deliver(index) => {
-            arrival(world, state, &state.network[usize::from(index)])
-        }
+        Action::Deliver(index) => arrival(world, state, &state.network[usize::from(index)]),
         _ => Change::Unknown,
     }
 }
@@ -77,8 +75,7 @@ where
     if node.state.is_none() || node.condition != Condition::Running {
         return Change::Unknown;
     }
-    let input =
-        Input::Deliver { src: Id::from(usize::from(flight.src)), msg: flight.msg.clone() };
+    let input = Input::Deliver { src: Id::from(usize::from(flight.src)), msg: flight.msg.clone() };
     let (after, effects) = step(&world.actors[at], Id::from(at), node.state.clone(), input);
     if node.state.as_ref() != Some(&after) {
         return Change::Some;

@@ -328,9 +328,8 @@ impl<'a> Parser<'a> {
     /// A name, alone or before its fields, or a number.
     fn word(&mut self) -> Option<Tree> {
         let rest = self.rest();
-        let is_end = |c: char| {
-            matches!(c, ',' | ':' | '(' | ')' | '{' | '}' | '[' | ']' | '"' | '\'' | ' ')
-        };
+        let is_end =
+            |c: char| matches!(c, ',' | ':' | '(' | ')' | '{' | '}' | '[' | ']' | '"' | '\'' | ' ');
         let end = rest.find(is_end).unwrap_or(rest.len());
         let word = &rest[..end];
         if word.is_empty() {

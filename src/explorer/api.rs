@@ -118,9 +118,7 @@ pub(super) async fn compute<T: Send + 'static>(
 }
 
 /// Computes an answer, and writes it down on the same thread.
-async fn told<T: Serialize>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Answer {
+async fn told<T: Serialize>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Answer {
     let written = move || Ok(serde_json::to_string(&work()?).expect("an answer is plain data"));
     Ok(in_json(StatusCode::OK, compute(written).await?))
 }

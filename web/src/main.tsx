@@ -45,7 +45,7 @@ function useHelp() {
   const [help, setHelp] = useState(false)
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
-      if (event.key === '?' && !(event.target as HTMLElement).closest('input, textarea, select')) setHelp(is => !is)
+      if (event.key === '?' && !(event.target as HTMLElement).closest('input:not([type=range]), textarea, select')) setHelp(is => !is)
     }
     document.addEventListener('keydown', onKey)
     return () => document.removeEventListener('keydown', onKey)
