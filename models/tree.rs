@@ -4,7 +4,7 @@
 //! picture of a state for each protocol without any code of it, and it is the one that counterexamples
 //! show too. All leaves are text, so no number is too long for JSON.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use serde::de::{MapAccess, SeqAccess, Visitor};
@@ -12,7 +12,7 @@ use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tree {
     /// A number, a name, a text.
     Leaf(String),
@@ -173,7 +173,7 @@ fn in_both(olds: &[Tree], news: &[Tree]) -> (Vec<bool>, Vec<bool>) {
     kept_old[begin..begin + olds.len()].fill(false);
     kept_new[begin..begin + news.len()].fill(false);
     // Each different value as a number, so that two are compared at once.
-    let mut numbers = HashMap::new();
+    let mut numbers = BTreeMap::new();
     let mut number = |tree| {
         let next = numbers.len();
         *numbers.entry(tree).or_insert(next)

@@ -22,7 +22,7 @@ use crate::models::engine::{End, Limits, Progress, Reason, WANTED};
 use crate::models::space::{Found, Goal, Loop, Place, Space};
 
 /// How long an exploration may take, and how many states it may find.
-const TIME_MAX: Duration = Duration::from_secs(300);
+const TIME_MAX: Duration = Duration::from_secs(600);
 const STATES_MAX: u64 = 5_000_000;
 /// A loop is found in a graph that is kept, with its edges.
 const GRAPH_MAX: u64 = 2_000_000;
