@@ -126,6 +126,9 @@ type Known = HashMap<u64, u64, BuildHasherDefault<Identity>>;
 /// What the discovery of a wanted state is called.
 pub const WANTED: &str = "wanted";
 
+/// After how many expanded states whoever waits is told: a few milliseconds at most.
+pub(super) const TOLD_EVERY: u64 = 32;
+
 /// A state that is looked for.
 pub type Wanted<'w, M> = &'w dyn Fn(&<M as Model>::State) -> bool;
 
@@ -273,13 +276,16 @@ where
                 }
             }
             expanded += 1;
-            if expanded.is_multiple_of(1024) {
+            if expanded.is_multiple_of(TOLD_EVERY) {
                 let unique = known.len() as u64;
                 let frontier = next.len() as u64;
                 if on_progress(Progress { unique, generated, depth, frontier }).is_break() {
                     incomplete = Some(Reason::Stopped);
                     break 'search;
                 }
+            }
+            if expanded.is_multiple_of(1024) {
+                let unique = known.len() as u64;
                 if limits.states.is_some_and(|limit| unique >= limit) {
                     incomplete = Some(Reason::States);
                     break 'search;

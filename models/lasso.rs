@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use stateright::Model;
 
-use super::engine::{Identity, Limits, Path, Progress, Reason, fingerprint};
+use super::engine::{Identity, Limits, Path, Progress, Reason, TOLD_EVERY, fingerprint};
 
 /// A kind of action.
 pub type Kind<'q, M> = &'q dyn Fn(&<M as Model>::Action) -> bool;
@@ -197,7 +197,7 @@ where
     let mut actions = Vec::new();
     while let Some((from, depth, state)) = waiting.pop_front() {
         report.depth = report.depth.max(depth);
-        if from % 1024 == 1023 {
+        if (u64::from(from) + 1).is_multiple_of(TOLD_EVERY) {
             let progress = Progress {
                 unique: graph.known.len() as u64,
                 generated: report.generated,

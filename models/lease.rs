@@ -281,6 +281,8 @@ impl LeaseObserver {
 impl Observer<Member> for LeaseObserver {
     type Ghost = Ghost;
 
+    const ONLY_HISTORY: bool = true;
+
     fn begin(&self, world: &LeaseWorld) -> Ghost {
         let nodes = world.actors.len();
         Ghost {

@@ -9,6 +9,7 @@ pub mod canonical;
 pub mod check;
 pub mod deployment;
 pub mod engine;
+mod idle;
 pub mod irc;
 pub mod lasso;
 pub mod lease;

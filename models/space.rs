@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ use stateright::actor::Id;
 use stateright::{Expectation, Model};
 
 use super::engine::{self, End, Limits, Progress, Reason, fingerprint};
+use super::idle::idle;
 use super::lasso::{self, Question};
 use super::portrait::{Portrait, Portray, portrait};
 use super::raw::{RawStep, canonical, raw_path};
 use super::tree::Tree;
 use super::world::{Action, Event, Observer, StateOf, Subject, Time, World};
-use crate::step::{Effect, Input, step};
+use crate::step::{Effect, EffectOf, Input, step};
 
 /// A state of some space, as its explorer keeps it.
 pub type Place = Arc<dyn Any + Send + Sync>;
@@ -33,6 +34,43 @@ pub struct Lane {
     pub name: String,
     /// What kind of node it is.
     pub kind: String,
+    /// How its clock runs, where the readings of a whole run show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
+}
+
+/// How a node's clock has run for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// After how many steps of the story the while begins; it ends with the step that shows it.
+    pub from: usize,
+    /// How it has run.
+    pub rate: Rate,
+    /// What shows it, in words.
+    pub about: String,
+}
+
+/// How a clock runs against a true one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rate {
+    /// Faster.
+    Fast,
+    /// As a true one would, as far as can be told.
+    True,
+    /// Slower.
+    Slow,
+}
+
+/// A timer that a step sets or cancels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerSet {
+    /// Whose.
+    pub node: u16,
+    /// Which, as it is printed.
+    pub timer: String,
+    /// For how long on the node's clock, at least and at most; none if it is cancelled.
+    pub range: Option<Range<Duration>>,
 }
 
 /// An action in words.
@@ -163,6 +201,9 @@ pub trait Space: Send + Sync {
     /// What can happen there.
     fn actions(&self, place: &Place) -> Vec<Told>;
 
+    /// One of these; none if there is no such action.
+    fn told(&self, place: &Place, index: usize) -> Option<Told>;
+
     /// The state after one of these; none if there is no such action.
     fn take(&self, place: &Place, index: usize) -> Option<Place>;
 
@@ -171,6 +212,15 @@ pub trait Space: Send + Sync {
 
     /// What the node sends that handles this action.
     fn sends(&self, place: &Place, index: usize) -> Vec<Sending>;
+
+    /// The length of a tick, where time passes.
+    fn tick(&self) -> Option<Duration>;
+
+    /// The timers that this action sets or cancels, in order.
+    fn timers(&self, place: &Place, index: usize) -> Vec<TimerSet>;
+
+    /// The timers that are armed in the first state as the nodes have set them when they started.
+    fn timers_at_start(&self) -> Vec<TimerSet>;
 
     /// The messages under way: who has sent each, and what.
     fn under_way(&self, place: &Place) -> Vec<(u16, Sending)>;
@@ -257,7 +307,28 @@ where
         actions.get(index).copied()
     }
 
-    fn told(&self, state: &StateOf<A, O>, action: Action) -> Told {
+    /// The node that handles an action, and what it then does.
+    fn effects(&self, place: &Place, index: usize) -> (usize, Vec<EffectOf<A>>) {
+        let state = self.state(place);
+        let Some(action) = self.action(place, index) else { return (0, Vec::new()) };
+        let (node, input) = match action {
+            Action::Recover(node) => {
+                let node = usize::from(node);
+                (node, Input::Start(state.nodes[node].storage.clone()))
+            }
+            action => match self.raw.event(state, action) {
+                Event::Deliver { src, dst, msg } | Event::Say { src, dst, msg } => {
+                    (usize::from(dst), Input::Deliver { src: Id::from(usize::from(src)), msg })
+                }
+                Event::Fire { node, timer } => (usize::from(node), Input::Fire(timer)),
+                _ => return (0, Vec::new()),
+            },
+        };
+        let before = state.nodes[node].state.clone();
+        (node, step(&self.raw.actors[node], Id::from(node), before, input).1)
+    }
+
+    fn in_words(&self, state: &StateOf<A, O>, action: Action) -> Told {
         let empty = Told {
             kind: String::new(),
             label: String::new(),
@@ -318,6 +389,17 @@ where
     }
 }
 
+fn timers_of<A: Walkable>(node: usize, effects: Vec<EffectOf<A>>) -> Vec<TimerSet> {
+    let node = u16::try_from(node).expect("few nodes");
+    let set = |effect| match effect {
+        Effect::SetTimer(timer, range) => Some((timer, Some(range))),
+        Effect::CancelTimer(timer) => Some((timer, None)),
+        _ => None,
+    };
+    let sets = effects.into_iter().filter_map(set);
+    sets.map(|(timer, range)| TimerSet { node, timer: format!("{timer:?}"), range }).collect()
+}
+
 fn lane_name<A: Portray>(actor: &A, node: u16) -> String {
     format!("{} n{node}", actor.kind())
 }
@@ -327,6 +409,7 @@ pub fn lanes<A: Portray>(actors: &[A]) -> Vec<Lane> {
     let lane = |(node, actor): (usize, &A)| Lane {
         name: lane_name(actor, u16::try_from(node).expect("few nodes")),
         kind: actor.kind().to_owned(),
+        pace: None,
     };
     actors.iter().enumerate().map(lane).collect()
 }
@@ -361,7 +444,13 @@ where
         }
         let mut actions = Vec::new();
         self.raw.actions(state, &mut actions);
-        actions.into_iter().map(|action| self.told(state, action)).collect()
+        actions.into_iter().map(|action| self.in_words(state, action)).collect()
+    }
+
+    fn told(&self, place: &Place, index: usize) -> Option<Told> {
+        let state = self.state(place);
+        let action = self.raw.within_boundary(state).then(|| self.action(place, index))?;
+        action.map(|action| self.in_words(state, action))
     }
 
     fn take(&self, place: &Place, index: usize) -> Option<Place> {
@@ -369,32 +458,16 @@ where
         Some(Arc::new(next))
     }
 
+    //= SPEC EXPLORER-22
     fn idle(&self, place: &Place) -> Vec<bool> {
         let state = self.state(place);
         let mut actions = Vec::new();
         self.raw.actions(state, &mut actions);
-        let is_idle = |action| self.raw.next_state(state, action).is_none_or(|next| next == *state);
-        actions.into_iter().map(is_idle).collect()
+        idle(&self.raw, state, &actions)
     }
 
     fn sends(&self, place: &Place, index: usize) -> Vec<Sending> {
-        let state = self.state(place);
-        let Some(action) = self.action(place, index) else { return Vec::new() };
-        let (node, input) = match action {
-            Action::Recover(node) => {
-                let node = usize::from(node);
-                (node, Input::Start(state.nodes[node].storage.clone()))
-            }
-            action => match self.raw.event(state, action) {
-                Event::Deliver { src, dst, msg } | Event::Say { src, dst, msg } => {
-                    (usize::from(dst), Input::Deliver { src: Id::from(usize::from(src)), msg })
-                }
-                Event::Fire { node, timer } => (usize::from(node), Input::Fire(timer)),
-                _ => return Vec::new(),
-            },
-        };
-        let before = state.nodes[node].state.clone();
-        let (_, effects) = step(&self.raw.actors[node], Id::from(node), before, input);
+        let (_, effects) = self.effects(place, index);
         let sending = |effect| match effect {
             Effect::Send(dst, msg) if usize::from(dst) < self.raw.actors.len() => Some(Sending {
                 dst: u16::try_from(usize::from(dst)).expect("few nodes"),
@@ -404,6 +477,35 @@ where
             _ => None,
         };
         effects.into_iter().filter_map(sending).collect()
+    }
+
+    fn tick(&self) -> Option<Duration> {
+        match self.raw.time {
+            Time::Untimed => None,
+            Time::Timed { tick, .. } => Some(tick),
+        }
+    }
+
+    fn timers(&self, place: &Place, index: usize) -> Vec<TimerSet> {
+        let (node, effects) = self.effects(place, index);
+        timers_of::<A>(node, effects)
+    }
+
+    fn timers_at_start(&self) -> Vec<TimerSet> {
+        let first = self.raw.init_states().swap_remove(0);
+        let mut timers = Vec::new();
+        for (node, actor) in self.raw.actors.iter().enumerate() {
+            let storage = self.raw.observer.stored(node);
+            let (_, effects) = step(actor, Id::from(node), None, Input::Start(storage));
+            // What a message has set anew before the story begins is not known here.
+            let is_armed = |set: &TimerSet| {
+                let window = set.range.as_ref().map(|range| self.raw.window(range));
+                let mut armed = first.nodes[node].timers.iter();
+                armed.any(|(timer, is)| format!("{timer:?}") == set.timer && Some(*is) == window)
+            };
+            timers.extend(timers_of::<A>(node, effects).into_iter().filter(is_armed));
+        }
+        timers
     }
 
     fn under_way(&self, place: &Place) -> Vec<(u16, Sending)> {

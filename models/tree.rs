@@ -4,6 +4,7 @@
 //! picture of a state for each protocol without any code of it, and it is the one that counterexamples
 //! show too. All leaves are text, so no number is too long for JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use serde::de::{MapAccess, SeqAccess, Visitor};
@@ -11,7 +12,7 @@ use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tree {
     /// A number, a name, a text.
     Leaf(String),
@@ -124,18 +125,19 @@ fn added(path: &[String], is: &Tree) -> Change {
     Change { path, kind, before: None, after: Some(is.clone()) }
 }
 
-/// Lists of one length are compared place by place. Otherwise something was put in or taken out, and what
-/// both have, in their order, is left alone.
+/// Lists of one length are compared place by place, unless it takes fewer changes to say what was put in and what was
+/// taken out. What both have then, in their order, is left alone.
 fn compare_lists(path: &mut Vec<String>, olds: &[Tree], news: &[Tree], changes: &mut Vec<Change>) {
-    if olds.len() == news.len() {
-        for (place, (old, new)) in olds.iter().zip(news).enumerate() {
-            path.push(place.to_string());
-            compare(path, old, new, changes);
-            path.pop();
-        }
-        return;
+    let is_one_length = olds.len() == news.len();
+    let differ = olds.iter().zip(news).filter(|(old, new)| old != new).count();
+    if is_one_length && differ < FEW {
+        return compare_places(path, olds, news, changes);
     }
     let (kept_old, kept_new) = in_both(olds, news);
+    let gone = kept_old.iter().filter(|kept| !**kept).count();
+    if is_one_length && differ <= 2 * gone {
+        return compare_places(path, olds, news, changes);
+    }
     for (place, old) in olds.iter().enumerate().filter(|(place, _)| !kept_old[*place]) {
         path.push(place.to_string());
         changes.push(removed(path, old));
@@ -144,6 +146,17 @@ fn compare_lists(path: &mut Vec<String>, olds: &[Tree], news: &[Tree], changes: 
     for (place, new) in news.iter().enumerate().filter(|(place, _)| !kept_new[*place]) {
         path.push(place.to_string());
         changes.push(added(path, new));
+        path.pop();
+    }
+}
+
+/// With fewer places that differ, nothing was put in and something else taken out.
+const FEW: usize = 3;
+
+fn compare_places(path: &mut Vec<String>, olds: &[Tree], news: &[Tree], changes: &mut Vec<Change>) {
+    for (place, (old, new)) in olds.iter().zip(news).enumerate() {
+        path.push(place.to_string());
+        compare(path, old, new, changes);
         path.pop();
     }
 }
@@ -157,6 +170,16 @@ fn in_both(olds: &[Tree], news: &[Tree]) -> (Vec<bool>, Vec<bool>) {
     let ends = olds[begin..].iter().rev().zip(news[begin..].iter().rev());
     let end = ends.take_while(same).count();
     let (olds, news) = (&olds[begin..olds.len() - end], &news[begin..news.len() - end]);
+    kept_old[begin..begin + olds.len()].fill(false);
+    kept_new[begin..begin + news.len()].fill(false);
+    // Each different value as a number, so that two are compared at once.
+    let mut numbers = BTreeMap::new();
+    let mut number = |tree| {
+        let next = numbers.len();
+        *numbers.entry(tree).or_insert(next)
+    };
+    let olds: Vec<usize> = olds.iter().map(&mut number).collect();
+    let news: Vec<usize> = news.iter().map(&mut number).collect();
     let mut longest = vec![vec![0_u32; news.len() + 1]; olds.len() + 1];
     for (i, old) in olds.iter().enumerate().rev() {
         for (j, new) in news.iter().enumerate().rev() {
@@ -167,8 +190,6 @@ fn in_both(olds: &[Tree], news: &[Tree]) -> (Vec<bool>, Vec<bool>) {
             };
         }
     }
-    kept_old[begin..begin + olds.len()].fill(false);
-    kept_new[begin..begin + news.len()].fill(false);
     let (mut i, mut j) = (0, 0);
     while i < olds.len() && j < news.len() {
         if olds[i] == news[j] {
@@ -273,13 +294,18 @@ impl<'a> Parser<'a> {
                 break;
             }
             self.spaces();
-            let begun = self.at;
-            let first = self.value()?;
-            let key = self.text[begun..self.at].trim();
-            if self.eat(":") {
+            // A name, as fields have, is no value of its own; a key of a map may be any.
+            if let Some(key) = self.key() {
                 fields.push((key.to_owned(), self.value()?));
             } else {
-                items.push(first);
+                let begun = self.at;
+                let first = self.value()?;
+                let key = self.text[begun..self.at].trim();
+                if self.eat(":") {
+                    fields.push((key.to_owned(), self.value()?));
+                } else {
+                    items.push(first);
+                }
             }
             if !self.eat(",") {
                 self.eat("}").then_some(())?;
@@ -290,10 +316,21 @@ impl<'a> Parser<'a> {
         Some(if is_list { Tree::List(items) } else { Tree::Fields(fields) })
     }
 
+    /// The name of a field and its colon, if they are next.
+    fn key(&mut self) -> Option<&'a str> {
+        let rest = self.rest();
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_')?;
+        let is_key = end > 0 && rest[end..].starts_with(": ");
+        self.at += if is_key { end + 1 } else { 0 };
+        is_key.then(|| &rest[..end])
+    }
+
     /// A name, alone or before its fields, or a number.
     fn word(&mut self) -> Option<Tree> {
         let rest = self.rest();
-        let end = rest.find(|c: char| ",:(){}[]\"' ".contains(c)).unwrap_or(rest.len());
+        let is_end =
+            |c: char| matches!(c, ',' | ':' | '(' | ')' | '{' | '}' | '[' | ']' | '"' | '\'' | ' ');
+        let end = rest.find(is_end).unwrap_or(rest.len());
         let word = &rest[..end];
         if word.is_empty() {
             return None;
@@ -455,5 +492,19 @@ mod tests {
             ]
         );
         assert!(new.changes_since(&new).is_empty());
+    }
+
+    #[test]
+    fn what_was_put_in_and_taken_out_moves_nothing_else() {
+        let told = |old: &str, new: &str| -> Vec<_> {
+            let changes = Tree::parse(new).changes_since(&Tree::parse(old)).into_iter();
+            changes.map(|change| format!("{:?} {}", change.kind, change.path.join("/"))).collect()
+        };
+        // One message has gone and another has come: of the rest, each has another place.
+        assert_eq!(told("[b, c, d, e, f]", "[c, d, e, f, g]"), ["Removed 0", "Added 4"]);
+        // Each of the nodes is another one now.
+        let changed = ["Changed 0", "Changed 1", "Changed 2", "Changed 3"];
+        assert_eq!(told("[a, b, c, d]", "[w, x, y, z]"), changed);
+        assert_eq!(told("[a, b]", "[b, a]"), ["Changed 0", "Changed 1"]);
     }
 }

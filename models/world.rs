@@ -153,6 +153,9 @@ pub trait Observer<A: Subject>: Sized {
     /// History variables: part of the state, invisible to the actors.
     type Ghost: Clone + Debug + Eq + Hash + Ord;
 
+    /// Whether [`Observer::observe`] writes nothing but the history.
+    const ONLY_HISTORY: bool = false;
+
     /// The history at the beginning.
     fn begin(&self, world: &World<A, Self>) -> Self::Ghost;
 
@@ -209,6 +212,7 @@ pub struct Blind;
 
 impl<A: Subject> Observer<A> for Blind {
     type Ghost = ();
+    const ONLY_HISTORY: bool = true;
     fn begin(&self, _: &World<A, Self>) {}
     fn observe(
         &self,
@@ -546,22 +550,37 @@ where
     }
 
     fn send(&self, state: &mut StateOf<A, O>, src: usize, dst: usize, msg: A::Msg) {
-        // Nobody is there: the datagram goes nowhere.
-        if dst >= self.actors.len() {
-            return;
+        let Some(flight) = self.flight(src, dst, msg) else { return };
+        match state.network.binary_search(&flight) {
+            Ok(_) if self.is_one(&flight) => {}
+            Ok(index) | Err(index) => state.network.insert(index, flight),
         }
+    }
+
+    /// A message under way. None if nobody is there: the datagram goes nowhere.
+    pub(super) fn flight(&self, src: usize, dst: usize, msg: A::Msg) -> Option<Flight<A::Msg>> {
         let latest = match (self.time, self.network) {
             (Time::Timed { local, .. }, _) if src == dst => local,
             (Time::Timed { .. }, Network::Timely { delay }) => delay,
             _ => u16::MAX,
         };
-        let flight = Flight { src: narrow(src), dst: narrow(dst), msg, latest };
-        let place = state.network.binary_search(&flight);
-        let is_set = matches!(self.network, Network::Free { .. }) || src == dst;
-        match place {
-            Ok(_) if is_set => {}
-            Ok(index) | Err(index) => state.network.insert(index, flight),
-        }
+        let flight = || Flight { src: narrow(src), dst: narrow(dst), msg, latest };
+        (dst < self.actors.len()).then(flight)
+    }
+
+    /// Whether two messages that are equal to this one are one.
+    fn is_one(&self, flight: &Flight<A::Msg>) -> bool {
+        matches!(self.network, Network::Free { .. }) || flight.src == flight.dst
+    }
+
+    /// Whether this message is under way already, so that sending it changes nothing.
+    pub(super) fn is_there(&self, state: &StateOf<A, O>, flight: &Flight<A::Msg>) -> bool {
+        self.is_one(flight) && state.network.binary_search(flight).is_ok()
+    }
+
+    /// Whether a message is still under way when it has arrived.
+    pub(super) fn is_kept(&self, flight: &Flight<A::Msg>) -> bool {
+        matches!(self.network, Network::Free { repeats: true }) && flight.src != flight.dst
     }
 
     /// Delivers what is under way, in its order, until nothing is.
@@ -719,9 +738,7 @@ where
         match action {
             Action::Deliver(index) => {
                 let index = usize::from(index);
-                let is_local = state.network[index].src == state.network[index].dst;
-                let repeats = matches!(self.network, Network::Free { repeats: true }) && !is_local;
-                let flight = if repeats {
+                let flight = if self.is_kept(&state.network[index]) {
                     state.network[index].clone()
                 } else {
                     state.network.remove(index)

@@ -2,11 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -155,16 +156,31 @@ fn every_kept_counterexample_fails_at_its_end_and_nowhere_before_and_its_rule_pr
 #[ignore = "explores every mutant: the explorer step of .ci/run"]
 fn the_kept_counterexamples_are_those_that_a_search_finds() {
     let models = Models::new();
-    let mut found = BTreeMap::new();
-    for entry in all_mutants() {
-        let Expected::Violated { property, .. } = entry.expected else { continue };
-        let space = models.space(&entry.name).unwrap();
-        let search = search(&*space, Goal::Property(property.to_owned()));
-        let path = search.paths.get(property).expect("it is violated");
-        let here = models.find(&entry.name, path, None).unwrap();
-        let fingerprint = hex(space.picture(&here.place).fingerprint);
-        found.insert(entry.name, Kept { path: path_text(path), fingerprint });
-    }
+    let wanted: Vec<(String, &str)> = all_mutants()
+        .into_iter()
+        .filter_map(|entry| match entry.expected {
+            Expected::Violated { property, .. } => Some((entry.name, property)),
+            _ => None,
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        while let Some((name, property)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let space = models.space(name).unwrap();
+            let search = search(&*space, Goal::Property((*property).to_owned()));
+            let path = search.paths.get(property).expect("it is violated");
+            let here = models.find(name, path, None).unwrap();
+            let fingerprint = hex(space.picture(&here.place).fingerprint);
+            found.push((name.clone(), Kept { path: path_text(path), fingerprint }));
+        }
+        found
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let found: BTreeMap<String, Kept> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
     if std::env::var_os("TENURE_BLESS").is_some() {
         let json = serde_json::to_string_pretty(&found).unwrap() + "\n";
         std::fs::write("src/explorer/gallery.json", json).unwrap();
@@ -254,12 +270,72 @@ fn a_state_has_its_actions_its_properties_and_what_has_changed() {
     assert_eq!(reply["properties"][0]["is_true"], true);
 }
 
+/// In every model, along some ways: at each state, what is said of every action is what that action does.
+//= SPEC EXPLORER-22 test
+#[test]
+fn an_action_changes_nothing_where_the_state_after_it_is_the_same() {
+    let models = Models::new();
+    let mut seen = BTreeMap::new();
+    for entry in models.entries() {
+        let space = models.space(&entry.name).unwrap();
+        for begin in 0..3 {
+            let mut place = space.start();
+            for depth in 0..40 {
+                let told = space.actions(&place);
+                assert_eq!(space.told(&place, told.len()), None);
+                let mut others = Vec::new();
+                for (index, idle) in space.idle(&place).into_iter().take(told.len()).enumerate() {
+                    assert_eq!(space.told(&place, index).as_ref(), Some(&told[index]));
+                    let after = space.take(&place, index);
+                    let is_same = after.as_ref().is_none_or(|after| space.is_same(&place, after));
+                    let told = &told[index];
+                    assert_eq!(idle, is_same, "{}, after {depth} steps: {told:?}", entry.name);
+                    *seen.entry((told.kind.clone(), idle)).or_insert(0) += 1;
+                    others.extend(after.filter(|_| !idle));
+                }
+                if others.is_empty() {
+                    break;
+                }
+                // Late ways have what was sent long ago; so what comes last is taken too.
+                let index = [depth * 7, others.len() - 1, depth][begin] % others.len();
+                place = others.swap_remove(index);
+            }
+        }
+    }
+    let least = [("deliver", true, 1000), ("deliver", false, 1000), ("fire", true, 100)];
+    for (kind, idle, least) in least.into_iter().chain([("say", true, 100), ("lose", false, 10)]) {
+        let count = seen.get(&(kind.to_owned(), idle)).copied().unwrap_or(0);
+        assert!(count >= least, "{kind} {idle}: {count}");
+    }
+}
+
 #[test]
 fn a_search_tells_how_far_it_is_and_ends_with_the_shortest_path() {
     let found = end(serve(), "/api/search?model=I-1&goal=one_decision");
     assert_eq!(found["end"], "found");
     let path = found["properties"][0]["path"].as_str().unwrap();
     assert_eq!(path.split('.').count(), 5, "as the registry has it");
+}
+
+#[test]
+fn who_hears_the_end_of_a_search_may_ask_for_the_next_at_once() {
+    let address = serve();
+    let mut open = Vec::new();
+    for _ in 0..30 {
+        let mut search = TcpStream::connect(address).unwrap();
+        search.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let url = "/api/search?model=I-1&goal=one_decision";
+        write!(search, "GET {url} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut told = String::new();
+        let mut bytes = [0; 4096];
+        while !told.contains("event: end") {
+            let count = search.read(&mut bytes).unwrap();
+            told += &String::from_utf8_lossy(&bytes[..count]);
+            assert!(count > 0 && told.starts_with("HTTP/1.1 200"), "{told}");
+        }
+        // Nobody closes it: that its end was read is enough.
+        open.push(search);
+    }
 }
 
 //= SPEC EXPLORER-3 test
@@ -443,29 +519,43 @@ fn a_step_beyond_depth_200_of_a_warm_server_takes_what_its_state_takes() {
             assert!(!shown.2.is_empty());
         })
     };
-    for what in ["state", "story"] {
-        ask(what, first);
-    }
-    let mut all: Vec<[Duration; 3]> = Vec::new();
-    for length in first + 1..last {
-        all.push([alone(length), ask("state", length), ask("story", length)]);
-    }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let mut medians = Vec::new();
-    for (at, what) in ["computed alone", "/api/state", "/api/story"].into_iter().enumerate() {
-        let times = sorted(all.iter().map(|times| times[at]));
-        let [median, p99] = [50, 99].map(|percent| times[times.len() * percent / 100]);
-        let worst = times[times.len() - 1];
-        println!(
-            "depth {first} to {last}, {what}: median {median:?}, p99 {p99:?}, worst {worst:?}, {cores} cores"
-        );
-        medians.push(median);
-    }
+    let walk = |beside: &str| {
+        for what in ["state", "story"] {
+            ask(what, first);
+        }
+        let all: Vec<[Duration; 3]> = (first + 1..last)
+            .map(|length| [alone(length), ask("state", length), ask("story", length)])
+            .collect();
+        let names = ["computed alone", "/api/state", "/api/story"].into_iter().enumerate();
+        let medians = names.map(|(at, what)| {
+            let times = sorted(all.iter().map(|times| times[at]));
+            let [median, p99] = [50, 99].map(|percent| times[times.len() * percent / 100]);
+            let worst = times[times.len() - 1];
+            println!(
+                "depth {first} to {last}{beside}, {what}: median {median:?}, p99 {p99:?}, worst {worst:?}, {cores} cores"
+            );
+            median
+        });
+        medians.collect::<Vec<_>>()
+    };
+    let medians = walk("");
     // The target is a p99 of 5 ms on a machine that does nothing else. Whatever else it does, a step takes what its
     // own state takes, and not what the path to it would.
     let whole = timed(&|| assert!(tell(model, &space, &path, false).is_some()));
     println!("the whole story from the beginning: {whole:?}");
     let most = medians[0] * 3 + Duration::from_millis(4);
+    assert!(medians[1] < most && medians[2] < most, "{medians:?}");
+
+    // The same beside a search, which lasts longer than the walk.
+    let model = "timed-2-crash";
+    let mut search = TcpStream::connect(address).unwrap();
+    write!(search, "GET /api/search?model={model} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut begin = [0; 4096];
+    assert!(search.read(&mut begin).unwrap() > 0, "it has begun");
+    let medians = walk(", beside a search");
+    let still = ask_at(address, "GET", &format!("/api/search?model={model}"), "", "");
+    assert_eq!(still.status, 429, "it was running all the while");
     assert!(medians[1] < most && medians[2] < most, "{medians:?}");
 }
 
@@ -490,6 +580,53 @@ fn a_story_that_is_told_on_is_the_one_that_is_told_from_the_beginning() {
         assert_eq!(story(path, half).steps, whole.steps[half..], "{path:?}");
     }
     assert_eq!(get("/api/story?model=timed-2&path=0&from=2").status, 400);
+}
+
+/// Every timer that runs out of a model with drifting clocks, and of one without.
+//= SPEC EXPLORER-20 test
+#[test]
+fn a_clock_is_fast_or_slow_where_a_timer_shows_it() {
+    let models = Models::new();
+    let mut seen = BTreeSet::new();
+    for (model, drifts) in [("timed-2", false), ("timed-2-drift", true)] {
+        let space = models.space(model).unwrap();
+        let mut path = Vec::new();
+        for begin in 0..12 {
+            path.clear();
+            let mut place = space.start();
+            for depth in 0..40 {
+                let actions = space.actions(&place);
+                // Time goes on as often as it may: timers run out late. Or else in turn.
+                let late = actions.iter().rposition(|told| told.kind == "elapse");
+                let index =
+                    late.filter(|_| begin % 2 == 0).unwrap_or((depth + begin) % actions.len());
+                path.push(index as u32);
+                place = space.take(&place, index).unwrap();
+            }
+            let story = tell("on", &space, &path, false).unwrap();
+            for (row, step) in story.steps.iter().enumerate() {
+                assert!(step.pace.is_none() || step.told.kind == "fire");
+                let Some(pace) = &step.pace else { continue };
+                assert!(pace.from <= row, "it begins before it ends");
+                let timer = step.told.msg.as_ref().unwrap();
+                assert!(pace.about.starts_with(&format!("timer {timer}, set for ")), "{pace:?}");
+                let ticks = |row: usize| story.moment(row).unwrap().at.parse::<u64>().unwrap();
+                let took = ticks(row) - ticks(pace.from);
+                assert!(pace.about.ends_with(&format!("ran out after {took}")), "{pace:?}");
+                // Set there: it was armed ever since.
+                let name = format!("timer {timer}");
+                let node = usize::from(step.told.actor.unwrap());
+                let is_armed = |row: usize| {
+                    let facts = &story.moment(row).unwrap().lanes[node].facts;
+                    facts.iter().any(|(fact, _)| *fact == name)
+                };
+                assert!((pace.from..=row).all(is_armed), "{pace:?}");
+                seen.insert((drifts, format!("{:?}", pace.rate)));
+            }
+        }
+    }
+    let all = [(false, "True"), (true, "Fast"), (true, "Slow"), (true, "True")];
+    assert_eq!(seen, all.map(|(drifts, rate)| (drifts, rate.to_owned())).into());
 }
 
 //= SPEC EXPLORER-9 test
@@ -631,7 +768,7 @@ fn the_states_around_one_are_where_its_actions_lead() {
         assert!(states.len() <= 300 && states.len() > 3);
         assert_eq!(states[0]["path"], path.as_str(), "the shown one first");
         let prints: Vec<_> = states.iter().map(|it| it["moment"]["fingerprint"].as_str()).collect();
-        assert_eq!(prints.iter().collect::<std::collections::BTreeSet<_>>().len(), prints.len());
+        assert_eq!(prints.iter().collect::<BTreeSet<_>>().len(), prints.len());
         for way in reply["ways"].as_array().unwrap() {
             let [from, to] = ["from", "to"].map(|end| way[end].as_u64().unwrap() as usize);
             let mut path = parse_path(states[from]["path"].as_str().unwrap()).unwrap();

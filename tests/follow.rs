@@ -13,6 +13,7 @@ use tenure::explorer::follow::Live;
 use tenure::explorer::import;
 use tenure::explorer::story::{Step, Story};
 use tenure::models::portrait::{Bar, Portrait};
+use tenure::models::space::Rate;
 
 /// A simulated run of 72 s, as the lines of each of its files. With a crash, the first host is down from 20 s
 /// to 55 s.
@@ -192,4 +193,88 @@ fn a_trace_that_is_missing_is_waited_for() {
     live.end();
     until("the run is judged", || live.is_over());
     assert!(live.story().unwrap().notes[0].starts_with("accepted"));
+}
+
+/// A client that is started when the others have run for long: its datagrams explain what they have heard of it.
+//= SPEC EXPLORER-21 test
+#[test]
+fn a_trace_that_appears_later_is_read_with_the_others() {
+    let files = run(false);
+    let folder = tempfile::tempdir().unwrap();
+    let put = |(name, lines): &(String, Vec<String>)| {
+        std::fs::write(folder.path().join(name), lines.concat()).unwrap();
+    };
+    let (late, early) = files.split_last().unwrap();
+    assert!(late.1[0].contains("Client"), "the last node is the client");
+    early.iter().for_each(put);
+    let live = Live::follow(vec![folder.path().to_owned()]);
+    until("the others are shown", || steps(&live) > 0);
+    // Neither what is no trace nor what has no line yet changes anything.
+    std::fs::write(folder.path().join("exported.ndjson"), "{\"tenure_story\":1}\n").unwrap();
+    std::fs::write(folder.path().join("empty.ndjson"), "").unwrap();
+    until("what the client has sent was never sent", || live.is_over());
+    assert!(live.story().unwrap().notes[0].starts_with("REJECTED"));
+    put(late);
+    let of_client = |live: &Live| {
+        live.story().is_some_and(|story| !of_node(&story, early.len() as u16).is_empty())
+    };
+    until("the client is shown too", || of_client(&live));
+    live.end();
+    until("the run is judged", || live.is_over());
+    let story = live.story().unwrap();
+    assert!(story.notes[0].starts_with("accepted"), "{:?}", story.notes);
+    let named: Vec<import::Named> =
+        files.iter().map(|(name, lines)| (name.clone(), lines.concat())).collect();
+    let whole = import::import(&named).unwrap();
+    assert_eq!(story.steps.len(), whole.steps.len());
+    assert_eq!(story.lanes, whole.lanes, "with what is known of their clocks");
+}
+
+//= SPEC EXPLORER-21 test
+#[test]
+fn of_a_long_run_the_newest_steps_are_kept() {
+    let files = run(false);
+    let folder = tempfile::tempdir().unwrap();
+    for (name, lines) in &files {
+        std::fs::write(folder.path().join(name), lines.concat()).unwrap();
+    }
+    let all = Live::follow(vec![folder.path().to_owned()]);
+    let some = Live::follow_newest(vec![folder.path().to_owned()], 100);
+    for live in [&all, &some] {
+        live.end();
+        until("the run is judged", || live.is_over());
+    }
+    let [all, some] = [&all, &some].map(|live| live.story().unwrap());
+    assert!(all.steps.len() > 200);
+    assert!((90..=100).contains(&some.steps.len()), "{}", some.steps.len());
+    let gone = all.steps.len() - some.steps.len();
+    let said = format!("the first {gone} steps are not kept any more");
+    assert!(some.notes[0].starts_with(&said), "{:?}", some.notes);
+    assert!(some.notes[1].starts_with("accepted"), "all are checked: {:?}", some.notes);
+    assert_eq!(some.steps.last().unwrap().after.at, all.steps.last().unwrap().after.at);
+}
+
+//= SPEC EXPLORER-20 test
+#[test]
+fn the_clocks_of_a_simulated_run_are_told_as_they_were_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.json");
+    std::fs::write(&plan, r#"{ "rates_ppm": [120, -90, 0, 0, 0], "faults": [] }"#).unwrap();
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_tenure"))
+        .args(["sim", "lease", "--seed", "7", "--hours", "0.02", "--faults"])
+        .arg(&plan)
+        .arg("--trace-dir")
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let named: Vec<import::Named> = (0..5)
+        .map(|node| folder.path().join(format!("n{node}.ndjson")))
+        .map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap()))
+        .collect();
+    let story = import::import(&named).unwrap();
+    let told = |node: usize| story.lanes[node].pace.clone().expect("its clock was read");
+    assert_eq!((told(0).rate, told(1).rate, told(2).rate), (Rate::Fast, Rate::Slow, Rate::True));
+    assert!(told(0).about.starts_with("120 ppm faster"), "{:?}", told(0));
+    assert!(told(1).about.starts_with("90 ppm slower"), "{:?}", told(1));
 }

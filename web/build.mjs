@@ -1,12 +1,15 @@
-// Builds web/dist: the page that the server shows, and the page that is one file. Same input, same output.
+// Builds web/dist, or the folder that is named: the page that the server shows, and the page that is one file. Same
+// input, same output.
 import { createHash } from 'node:crypto'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { build } from 'esbuild'
 
 const GZIPPED_MAX = 80 * 1024
 const here = new URL('.', import.meta.url)
-const dist = new URL('dist/', here)
+const dist = process.argv[2] ? pathToFileURL(`${resolve(process.argv[2])}/`) : new URL('dist/', here)
 
 async function bundle(entry) {
   const result = await build({
@@ -59,12 +62,12 @@ const files = {
   ),
   'icon.svg': await readFile(new URL('src/icon.svg', here), 'utf8'),
 }
-await rm(dist, { recursive: true, force: true })
-await mkdir(dist)
+if (!process.argv[2]) await rm(dist, { recursive: true, force: true })
+await mkdir(dist, { recursive: true })
 let gzipped = 0
 for (const [name, text] of Object.entries(files)) {
   await writeFile(new URL(name, dist), text)
   gzipped += gzipSync(text).length
 }
-console.log(`web/dist: ${gzipped} bytes gzipped`)
+console.log(`${fileURLToPath(dist)}: ${gzipped} bytes gzipped`)
 if (gzipped > GZIPPED_MAX) throw new Error(`that is more than ${GZIPPED_MAX}`)

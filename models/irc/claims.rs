@@ -126,6 +126,8 @@ impl Claims {
 impl Observer<Party> for ClaimObserver {
     type Ghost = Ghost;
 
+    const ONLY_HISTORY: bool = true;
+
     fn begin(&self, _: &ClaimWorld) -> Ghost {
         Ghost::default()
     }

@@ -358,6 +358,8 @@ impl IrcObserver {
 impl Observer<Carried> for IrcObserver {
     type Ghost = Ghost;
 
+    const ONLY_HISTORY: bool = true;
+
     fn begin(&self, world: &IrcWorld) -> Ghost {
         let regions = world.actors.len();
         Ghost { backups: vec![None; regions], restored: vec![0; regions], ..Ghost::default() }

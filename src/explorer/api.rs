@@ -75,8 +75,11 @@ pub(super) type Ask = Query<BTreeMap<String, String>>;
 pub(super) type Shared = State<Arc<Explorer>>;
 
 fn answer(status: StatusCode, body: &impl Serialize) -> Response {
-    let kind = [(header::CONTENT_TYPE, "application/json")];
-    (status, kind, serde_json::to_string(body).expect("an answer is plain data")).into_response()
+    in_json(status, serde_json::to_string(body).expect("an answer is plain data"))
+}
+
+fn in_json(status: StatusCode, body: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 fn ok(body: &impl Serialize) -> Answer {
@@ -89,7 +92,7 @@ pub(super) fn routes() -> Router<Arc<Explorer>> {
         .route("/api/models", get(models))
         .route("/api/gallery", get(exhibits))
         .route("/api/state", get(state))
-        .route("/api/story", get(told))
+        .route("/api/story", get(story))
         .route("/api/around", get(neighbours))
         .route("/api/mended", get(mended))
         .route("/api/search", get(searching::search))
@@ -112,6 +115,12 @@ pub(super) async fn compute<T: Send + 'static>(
         let what = "this state breaks an assertion of the protocol's own code: report it, with this address";
         Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, what))
     })
+}
+
+/// Computes an answer, and writes it down on the same thread.
+async fn told<T: Serialize>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Answer {
+    let written = move || Ok(serde_json::to_string(&work()?).expect("an answer is plain data"));
+    Ok(in_json(StatusCode::OK, compute(written).await?))
 }
 
 pub(super) fn asked<'a>(
@@ -180,7 +189,7 @@ struct Next {
 }
 
 async fn state(State(explorer): Shared, Query(ask): Ask) -> Answer {
-    let shown = compute(move || {
+    told(move || {
         let model = asked(&ask, "model")?;
         let path = parse_path(ask.get("path").map_or("", String::as_str))?;
         let here = here(&explorer, &ask)?;
@@ -205,8 +214,8 @@ async fn state(State(explorer): Shared, Query(ask): Ask) -> Answer {
             changes: changes.unwrap_or_default(),
             actions: actions.enumerate().map(next).collect(),
         })
-    });
-    ok(&shown.await?)
+    })
+    .await
 }
 
 /// The story of a path, from the step `from` on, which the page has up to there. `back_to`: the path ends in a loop.
@@ -257,8 +266,8 @@ fn story_of(explorer: &Explorer, ask: &BTreeMap<String, String>) -> Result<Story
     Ok(story.expect("the path was just walked")?)
 }
 
-async fn told(State(explorer): Shared, Query(ask): Ask) -> Answer {
-    ok(&compute(move || story_of(&explorer, &ask)).await?)
+async fn story(State(explorer): Shared, Query(ask): Ask) -> Answer {
+    told(move || story_of(&explorer, &ask)).await
 }
 
 /// How far the states around one may be, in steps.
@@ -268,7 +277,7 @@ const BEFORE: usize = 2;
 
 /// The states around the one that is shown, and around the last ones before it.
 async fn neighbours(State(explorer): Shared, Query(ask): Ask) -> Answer {
-    let found = compute(move || {
+    told(move || {
         let steps = match ask.get("steps").map(|text| text.parse::<usize>()) {
             None => 2,
             Some(Ok(steps)) if steps <= AROUND_MAX => steps,
@@ -283,20 +292,20 @@ async fn neighbours(State(explorer): Shared, Query(ask): Ask) -> Answer {
             begin.push((path[..length].to_vec(), place));
         }
         Ok(around(&*here.space, &begin, steps))
-    });
-    ok(&found.await?)
+    })
+    .await
 }
 
 /// The schedule of a path once more, in the model with the rule.
 async fn mended(State(explorer): Shared, Query(ask): Ask) -> Answer {
-    let story = compute(move || {
+    told(move || {
         let model = asked(&ask, "model")?.to_owned();
         let id = format!("{model}{}", super::models::MENDED);
         let space = explorer.models.space(&id)?;
         let schedule = story_of(&explorer, &ask)?;
         Ok(retell(&format!("{model} with the rule"), &space, &schedule))
-    });
-    ok(&story.await?)
+    })
+    .await
 }
 
 async fn opened(State(explorer): Shared) -> Answer {
@@ -326,15 +335,15 @@ struct File {
 }
 
 async fn imported(body: Bytes) -> Answer {
-    let story = compute(move || {
+    told(move || {
         let Files { files } = serde_json::from_slice(&body).map_err(|error| {
             ApiError::bad(format!("send {{\"files\":[{{name, text}}]}}: {error}"))
         })?;
         let files: Vec<_> = files.into_iter().map(|file| (file.name, file.text)).collect();
         import::import(&files)
             .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error))
-    });
-    ok(&story.await?)
+    })
+    .await
 }
 
 async fn exported(Path(form): Path<String>, body: Bytes) -> Answer {

@@ -1,6 +1,6 @@
 //! Follows a run: traces that nodes are still writing, checked and told as they grow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -16,9 +16,10 @@ use super::nodes::{Nodes, verdict};
 use super::story::{Step, Story};
 use crate::lease::Member;
 use crate::models::replay::Global;
-use crate::trace::check::{Growing, Options, Shown, Source, check_and_watch};
+use crate::models::space::Lane;
+use crate::trace::check::{Growing, Options, Report, Shown, Source, check_and_watch};
 
-/// How many steps are kept to be shown. The check goes on behind them.
+/// How many steps are kept to be shown: the newest. The check knows of all.
 const STEPS_MAX: usize = 50_000;
 /// How many steps are told at once.
 const TOLD_MAX: usize = 500;
@@ -31,25 +32,125 @@ pub struct Live {
     so_far: Mutex<SoFar>,
     changed: watch::Sender<()>,
     ended: Arc<AtomicBool>,
+    /// How many steps are kept.
+    most: usize,
 }
 
 #[derive(Default)]
 struct SoFar {
-    /// The story without its steps.
+    /// How often the run was read from the beginning: a trace was added to it.
+    reading: u64,
+    /// The story without its steps. It begins with the first step that is kept.
     head: Option<Story>,
-    steps: Vec<Step>,
-    /// What there is to say besides.
+    steps: VecDeque<Step>,
+    /// How many steps there were before those that are kept.
+    gone: usize,
+    /// What the check has come to.
     notes: Vec<String>,
     is_over: bool,
+}
+
+impl SoFar {
+    /// Keeps a step, and forgets some when there are too many.
+    //= SPEC EXPLORER-21
+    fn push(&mut self, step: Step, most: usize) {
+        self.steps.push_back(step);
+        if self.steps.len() <= most {
+            return;
+        }
+        // A tenth at once, so that who looks on is not told with every step.
+        let surplus = (most / 10).max(1);
+        let last = self.steps.drain(..surplus).next_back();
+        self.gone += surplus;
+        if let (Some(head), Some(last)) = (&mut self.head, last) {
+            head.first = last.after;
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let gone = (self.gone > 0).then(|| {
+            format!(
+                "the first {} steps are not kept any more: the newest are shown, and all are checked",
+                self.gone
+            )
+        });
+        gone.into_iter().chain(self.notes.iter().cloned()).collect()
+    }
+
+    /// What somebody is told next who has been told so much; none if there is nothing new.
+    fn next(&self, told: &mut ToldSoFar) -> Option<(&'static str, Value)> {
+        let head = self.head.as_ref();
+        let now = match told.reading {
+            Some(reading) if reading == self.reading => head,
+            // From the beginning, or from the beginning again.
+            _ => {
+                let head = head?;
+                *told = ToldSoFar {
+                    reading: Some(self.reading),
+                    first: self.gone,
+                    next: self.gone,
+                    notes: None,
+                    lanes: head.lanes.clone(),
+                    has_ended: false,
+                };
+                return Some(("story", json!(head)));
+            }
+        };
+        if let Some(head) = now {
+            if told.first < self.gone {
+                let count = self.gone - told.first;
+                told.first = self.gone;
+                // Whoever is so slow misses those that are gone by now.
+                told.next = told.next.max(self.gone);
+                return Some(("gone", json!({ "count": count, "first": head.first })));
+            }
+            let from = told.next - self.gone;
+            if from < self.steps.len() {
+                let to = self.steps.len().min(from + TOLD_MAX);
+                told.next = self.gone + to;
+                let steps: Vec<_> = self.steps.range(from..to).collect();
+                return Some(("steps", json!(steps)));
+            }
+            if told.lanes != head.lanes {
+                told.lanes.clone_from(&head.lanes);
+                return Some(("lanes", json!(head.lanes)));
+            }
+        }
+        let notes = self.notes();
+        if told.notes.as_ref().unwrap_or(&Vec::new()) != &notes {
+            told.notes = Some(notes.clone());
+            return Some(("notes", json!(notes)));
+        }
+        None
+    }
+}
+
+/// What somebody was told.
+#[derive(Default)]
+struct ToldSoFar {
+    reading: Option<u64>,
+    /// The first step that it still has, and the one that it is told next, of all there were.
+    first: usize,
+    next: usize,
+    notes: Option<Vec<String>>,
+    lanes: Vec<Lane>,
+    /// That nothing more comes, unless another trace does.
+    has_ended: bool,
 }
 
 impl Live {
     /// Follows these files, and every trace in these folders, on a thread of its own.
     pub fn follow(places: Vec<PathBuf>) -> Arc<Self> {
+        Self::follow_newest(places, STEPS_MAX)
+    }
+
+    /// The same, and keeps so many steps at most.
+    pub fn follow_newest(places: Vec<PathBuf>, most: usize) -> Arc<Self> {
         let live = Arc::new(Self {
             so_far: Mutex::default(),
             changed: watch::Sender::new(()),
             ended: Arc::new(AtomicBool::new(false)),
+            most,
         });
         let follower = Arc::clone(&live);
         std::thread::spawn(move || follower.run(&places));
@@ -61,11 +162,11 @@ impl Live {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// The story so far.
+    /// The story so far, from the first step on that is kept.
     pub fn story(&self) -> Option<Story> {
         let so_far = self.so_far();
         let head = so_far.head.clone()?;
-        Some(Story { steps: so_far.steps.clone(), notes: so_far.notes.clone(), ..head })
+        Some(Story { steps: so_far.steps.iter().cloned().collect(), notes: so_far.notes(), ..head })
     }
 
     /// Whether nothing more will come.
@@ -82,47 +183,71 @@ impl Live {
         self.changed.send_replace(());
     }
 
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     fn run(&self, places: &[PathBuf]) {
         loop {
             let files = self.wait_for(places);
-            let heads: Vec<String> = files.iter().filter_map(|file| first_line(file)).collect();
-            let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-            let mut nodes = Nodes::new(&heads, false);
-            // Each try has an end of its own: a check that fails ends what it reads.
-            let ended = Arc::new(AtomicBool::new(false));
-            let growing = |path: &PathBuf| {
-                Source::Growing(Growing { path: path.clone(), ended: Arc::clone(&ended) })
-            };
-            let sources: Vec<Source> = files.iter().map(growing).collect();
-            let mut watch = |global: &Global<Member>, node: u16, _: u64, it: Shown<'_, Member>| {
-                if let Some(step) = nodes.tell(global, node, &it) {
-                    self.tell(&nodes, step);
-                }
-            };
-            let report = std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    while !ended.load(Ordering::Acquire) {
-                        if self.ended.load(Ordering::Acquire) {
-                            ended.store(true, Ordering::Release);
-                        }
-                        std::thread::sleep(LOOK_EVERY);
-                    }
+            let report = self.read(places, &files);
+            // What was read until another trace came is no whole run.
+            let is_whole = || traces(places) == files;
+            if is_whole() {
+                let is_over = self.so_far().head.is_some() || self.has_ended();
+                self.update(|so_far| {
+                    so_far.notes = verdict(&report);
+                    so_far.is_over = is_over;
                 });
-                check_and_watch::<Member>(&sources, Options::default(), Some(&mut watch))
-            });
-            let is_over = self.so_far().head.is_some() || self.ended.load(Ordering::Acquire);
+                while !self.has_ended() && is_whole() {
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                if is_over && is_whole() {
+                    return;
+                }
+            }
+            // A node that is started later writes a trace of its own. Without it nothing can be told, or what others have
+            // heard of that node was never sent; with it the run is read again from the beginning.
             self.update(|so_far| {
-                so_far.notes = verdict(&report);
-                so_far.is_over = is_over;
+                *so_far = SoFar { reading: so_far.reading + 1, ..SoFar::default() };
             });
-            if is_over {
-                return;
-            }
-            // Nothing could be told: perhaps a trace was missing. Another may come.
-            while !self.ended.load(Ordering::Acquire) && traces(places) == files {
-                std::thread::sleep(LOOK_EVERY);
-            }
         }
+    }
+
+    /// Reads these files until they end, or until there is another one.
+    fn read(&self, places: &[PathBuf], files: &[PathBuf]) -> Report {
+        let heads: Vec<String> = files.iter().filter_map(|file| first_line(file)).collect();
+        let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+        let mut nodes = Nodes::new(&heads, false);
+        // Each try has an end of its own: a check that fails ends what it reads.
+        let ended = Arc::new(AtomicBool::new(false));
+        let growing = |path: &PathBuf| {
+            Source::Growing(Growing { path: path.clone(), ended: Arc::clone(&ended) })
+        };
+        let sources: Vec<Source> = files.iter().map(growing).collect();
+        let mut watch = |global: &Global<Member>, node: u16, _: u64, it: Shown<'_, Member>| {
+            if let Some(step) = nodes.tell(global, node, &it) {
+                self.tell(&nodes, step);
+            }
+        };
+        let report = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Acquire) {
+                    if self.has_ended() || traces(places) != files {
+                        ended.store(true, Ordering::Release);
+                    }
+                    std::thread::sleep(LOOK_EVERY);
+                }
+            });
+            check_and_watch::<Member>(&sources, Options::default(), Some(&mut watch))
+        });
+        nodes.measure(&report);
+        self.update(|so_far| {
+            if let Some(head) = &mut so_far.head {
+                head.lanes = nodes.lanes().to_vec();
+            }
+        });
+        report
     }
 
     fn tell(&self, nodes: &Nodes, step: Step) {
@@ -131,14 +256,7 @@ impl Live {
                 so_far.head = nodes.head();
                 so_far.notes.clear();
             }
-            if so_far.steps.len() < STEPS_MAX {
-                so_far.steps.push(step);
-            } else if so_far.notes.is_empty() {
-                so_far.notes.push(format!(
-                    "only the first {STEPS_MAX} steps are shown; all of them are checked. Start again to see \
-                     others"
-                ));
-            }
+            so_far.push(step, self.most);
         });
     }
 
@@ -163,7 +281,7 @@ impl Live {
                 (known, since) = (files, Instant::now());
             }
             let is_settled = since.elapsed() >= SETTLED;
-            if (there && (are_all || is_settled)) || self.ended.load(Ordering::Acquire) {
+            if (there && (are_all || is_settled)) || self.has_ended() {
                 return known;
             }
             std::thread::sleep(LOOK_EVERY);
@@ -173,42 +291,20 @@ impl Live {
     /// Tells somebody all of it, and goes on as it grows.
     pub(super) async fn listen(&self, events: mpsc::Sender<Result<Event, Infallible>>) {
         let mut changed = self.changed.subscribe();
-        let mut told: Option<usize> = None;
-        let mut notes = Vec::new();
+        let mut told = ToldSoFar::default();
         loop {
             changed.borrow_and_update();
             loop {
-                let (event, more) = {
+                let (next, is_over) = {
                     let so_far = self.so_far();
-                    match (&so_far.head, told) {
-                        (Some(head), None) => {
-                            told = Some(0);
-                            (Some(event("story", &json!(head))), true)
-                        }
-                        (Some(_), Some(from)) if from < so_far.steps.len() => {
-                            let to = so_far.steps.len().min(from + TOLD_MAX);
-                            told = Some(to);
-                            (Some(event("steps", &json!(so_far.steps[from..to]))), true)
-                        }
-                        _ if notes != so_far.notes => {
-                            notes.clone_from(&so_far.notes);
-                            (Some(event("notes", &json!(notes))), true)
-                        }
-                        _ if so_far.is_over => (Some(event("end", &Value::Null)), false),
-                        _ => (None, false),
-                    }
+                    (so_far.next(&mut told), so_far.is_over)
                 };
-                let is_end = event.is_some() && !more;
-                if let Some(event) = event
-                    && events.send(Ok(event)).await.is_err()
-                {
+                let is_end =
+                    next.is_none() && is_over && !std::mem::replace(&mut told.has_ended, true);
+                let next = next.or_else(|| is_end.then_some(("end", Value::Null)));
+                let Some((name, data)) = next else { break };
+                if events.send(Ok(event(name, &data))).await.is_err() {
                     return;
-                }
-                if is_end {
-                    return;
-                }
-                if !more {
-                    break;
                 }
             }
             tokio::select! {
@@ -230,20 +326,131 @@ fn first_line(file: &Path) -> Option<String> {
     line.ends_with('\n').then_some(line)
 }
 
-/// The files that are named, and the traces in the folders that are.
+/// Whether this is the first line of a trace.
+fn is_head(line: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|head| head.get("tenure_trace").is_some())
+}
+
+/// The files that are named, and the traces in the folders that are: each when its first line is written.
 fn traces(places: &[PathBuf]) -> Vec<PathBuf> {
+    let is_trace = |path: &PathBuf| {
+        path.extension().is_some_and(|ending| ending == "ndjson")
+            && first_line(path).is_some_and(|line| is_head(&line))
+    };
     let mut files = BTreeSet::new();
     for place in places {
         match std::fs::read_dir(place) {
             Err(_) => {
                 files.insert(place.clone());
             }
-            Ok(entries) => files.extend(
-                entries
-                    .filter_map(|entry| Some(entry.ok()?.path()))
-                    .filter(|path| path.extension().is_some_and(|ending| ending == "ndjson")),
-            ),
+            Ok(entries) => {
+                let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+                files.extend(paths.filter(is_trace));
+            }
         }
     }
     files.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::{Clock, FORMAT, Moment};
+    use super::*;
+    use crate::models::space::Told;
+
+    fn moment(at: usize) -> Moment {
+        Moment {
+            at: at.to_string(),
+            lanes: Vec::new(),
+            properties: Vec::new(),
+            tree: None,
+            changes: Vec::new(),
+            fingerprint: None,
+        }
+    }
+
+    fn step(at: usize) -> Step {
+        let told = Told {
+            kind: "say".to_owned(),
+            label: at.to_string(),
+            actor: None,
+            src: None,
+            dst: None,
+            msg: None,
+            full: None,
+        };
+        super::super::import::plain_step(told, false, moment(at))
+    }
+
+    fn head() -> Story {
+        Story {
+            tenure_story: FORMAT,
+            title: String::new(),
+            source: "nodes".to_owned(),
+            clock: Clock { unit: "ns".to_owned(), common: true, about: String::new() },
+            lanes: Vec::new(),
+            first: moment(0),
+            steps: Vec::new(),
+            back_to: None,
+            notes: Vec::new(),
+            around: None,
+        }
+    }
+
+    /// What somebody has who is told this, as the page keeps it.
+    #[derive(Default)]
+    struct Page {
+        told: ToldSoFar,
+        first: String,
+        steps: Vec<String>,
+        notes: usize,
+    }
+
+    impl Page {
+        fn hear(&mut self, so_far: &SoFar) -> bool {
+            let Some((name, data)) = so_far.next(&mut self.told) else { return false };
+            let labels = |data: &Value| -> Vec<String> {
+                let steps = data.as_array().unwrap().iter();
+                steps.map(|step| step["label"].as_str().unwrap().to_owned()).collect()
+            };
+            let first = |data: &Value| data["first"]["at"].as_str().unwrap().to_owned();
+            match name {
+                "story" => (self.first, self.steps) = (first(&data), Vec::new()),
+                "gone" => {
+                    let count = data["count"].as_u64().unwrap() as usize;
+                    self.steps.drain(..count.min(self.steps.len()));
+                    self.first = first(&data);
+                }
+                "steps" => self.steps.extend(labels(&data)),
+                "notes" => self.notes += 1,
+                other => panic!("{other}"),
+            }
+            true
+        }
+    }
+
+    //= SPEC EXPLORER-21 test
+    #[test]
+    fn the_newest_steps_are_kept_and_told_in_their_order_however_slow_somebody_reads() {
+        for pace in [1, 7, 40, 400] {
+            let mut so_far = SoFar { head: Some(head()), ..SoFar::default() };
+            let mut page = Page::default();
+            for at in 1..=2_345 {
+                so_far.push(step(at), 100);
+                if at % pace == 0 {
+                    page.hear(&so_far);
+                }
+            }
+            while page.hear(&so_far) {}
+            let kept: Vec<_> = so_far.steps.iter().map(|step| step.told.label.clone()).collect();
+            assert!((90..=100).contains(&kept.len()) && kept.last().unwrap() == "2345");
+            assert_eq!(so_far.gone + kept.len(), 2_345);
+            assert_eq!(page.steps, kept, "read at {pace}");
+            assert_eq!(page.first, so_far.gone.to_string(), "the state before the first of them");
+            assert!(page.notes > 0 && so_far.notes()[0].contains(&so_far.gone.to_string()));
+            // Read again from the beginning, with another trace.
+            let again = SoFar { reading: 1, head: Some(head()), ..SoFar::default() };
+            assert!(page.hear(&again) && page.steps.is_empty() && page.first == "0");
+        }
+    }
 }

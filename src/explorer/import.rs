@@ -106,7 +106,7 @@ fn itf(name: &str, document: &Value) -> Result<Story, String> {
         None => vec!["state".to_owned()],
     };
     let lanes: Vec<Lane> =
-        names.into_iter().map(|name| Lane { name, kind: "node".to_owned() }).collect();
+        names.into_iter().map(|name| Lane { name, kind: "node".to_owned(), pace: None }).collect();
     let blank =
         vec![Portrait { condition: "running".to_owned(), ..Portrait::default() }; lanes.len()];
     let moment = |index: usize, changes| Moment {
@@ -248,7 +248,11 @@ fn counterexample(document: &Value) -> Result<Story, String> {
         nodes.iter().map(|node| Tree::parse(node.as_str().unwrap_or_default())).collect()
     };
     let count = steps.first().map_or(1, |step| nodes(step).len().max(1));
-    let lanes = (0..count).map(|node| Lane { name: format!("n{node}"), kind: "node".to_owned() });
+    let lanes = (0..count).map(|node| Lane {
+        name: format!("n{node}"),
+        kind: "node".to_owned(),
+        pace: None,
+    });
     let blank = vec![Portrait { condition: "running".to_owned(), ..Portrait::default() }; count];
     let moment = |at: String, tree, changes| Moment {
         at,
@@ -315,6 +319,7 @@ pub(super) fn plain_step(told: Told, idle: bool, after: Moment) -> Step {
         inferred: false,
         impossible: false,
         sends: Vec::new(),
+        pace: None,
         after,
     }
 }

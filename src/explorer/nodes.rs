@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::import::{Named, plain_step, told};
+use super::pace::Readings;
 use super::story::{Clock, FORMAT, Moment, Sent, Step, Story};
 use super::telling::Post;
 use crate::lease::Member;
@@ -37,6 +38,7 @@ pub(super) fn import(files: &[Named]) -> Result<Story, String> {
     };
     let report = check_and_watch::<Member>(&sources, Options::default(), Some(&mut watch));
     let notes = verdict(&report);
+    nodes.measure(&report);
     match nodes.head() {
         Some(head) => Ok(Story { steps, notes, ..head }),
         None => Err(notes.join("; ")),
@@ -71,6 +73,8 @@ pub(super) struct Nodes {
     up: Vec<Option<u64>>,
     /// After how long without a step a node is silent, in nanoseconds.
     silent_after: u64,
+    /// What the nodes' clocks have read, in a simulated run.
+    readings: Readings,
 }
 
 impl Nodes {
@@ -94,7 +98,18 @@ impl Nodes {
             post: Post::default(),
             up: Vec::new(),
             silent_after: u64::MAX,
+            readings: Readings::default(),
         }
+    }
+
+    /// Says in each lane how its clock has run, now that all is read.
+    pub(super) fn measure(&mut self, report: &Report) {
+        self.readings.tell(&mut self.lanes, &report.rates);
+    }
+
+    /// The nodes.
+    pub(super) fn lanes(&self) -> &[Lane] {
+        &self.lanes
     }
 
     /// The story without its steps; none before the first.
@@ -150,6 +165,7 @@ impl Nodes {
 
     fn end(&mut self, global: &Global<Member>, node: u16) -> Option<Step> {
         self.up[usize::from(node)].take()?;
+        self.readings.forget(node);
         let at = self.last.as_ref()?.at.clone();
         let after = self.moment(global, at);
         let label = format!("{} ends: its next life begins", self.name(node));
@@ -192,6 +208,9 @@ impl Nodes {
             self.begin(global, time);
         }
         self.common |= step.sim.is_some();
+        if let Some(sim) = step.sim {
+            self.readings.note(node, sim, step.at);
+        }
         self.up[usize::from(node)] = Some(time);
         let mut uid = None;
         let mut again = false;
@@ -247,6 +266,11 @@ impl Nodes {
         let nodes = world.actors.iter().zip(&state.nodes).enumerate();
         let mut lanes: Vec<Portrait> =
             nodes.map(|(id, (actor, node))| portrait(actor, id, node)).collect();
+        // The world of a run has no time: a window in it would say nothing.
+        let facts = lanes.iter_mut().flat_map(|lane| &mut lane.facts);
+        for (_, value) in facts.filter(|(name, _)| name.starts_with("timer ")) {
+            "armed".clone_into(value);
+        }
         // A process that was killed writes nothing more. Nobody may take what it last was for what it is.
         let time = at.parse().unwrap_or(0_u64);
         for (lane, up) in lanes.iter_mut().zip(&self.up) {

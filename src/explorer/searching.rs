@@ -1,4 +1,5 @@
-//! Searches: each runs on a thread of its own, tells how far it is, and ends when nobody listens any more.
+//! Searches: each runs on a thread of its own, lets everything else go first, tells how far it is, and ends when nobody
+//! listens any more.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -16,11 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::api::{Answer, ApiError, Ask, Shared, asked, compute, here};
 use super::models::path_text;
 use super::server::Explorer;
+use super::turns::Last;
 use crate::models::engine::{End, Limits, Progress, Reason, WANTED};
 use crate::models::space::{Found, Goal, Loop, Place, Space};
 
 /// How long an exploration may take, and how many states it may find.
-const TIME_MAX: Duration = Duration::from_secs(300);
+const TIME_MAX: Duration = Duration::from_secs(600);
 const STATES_MAX: u64 = 5_000_000;
 /// A loop is found in a graph that is kept, with its edges.
 const GRAPH_MAX: u64 = 2_000_000;
@@ -111,11 +113,13 @@ fn run(
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, what)
     })?;
     let (events, receiver) = mpsc::channel::<Result<Event, Infallible>>(16);
-    tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+    let turns = Arc::clone(&explorer.turns);
+    std::thread::spawn(move || {
+        let mut last = Last::default();
         let begun = Instant::now();
         let mut told = begun;
         let mut on_progress = |progress: Progress| {
+            last.stand_aside(&turns, || !events.is_closed());
             if events.is_closed() {
                 return ControlFlow::Break(());
             }
@@ -128,6 +132,8 @@ fn run(
             ControlFlow::Continue(())
         };
         let end = search(&mut on_progress);
+        // Who hears the end may ask for the next at once, and who does not read it keeps nobody from searching.
+        drop(permit);
         let _ = events.blocking_send(Ok(event("end", &end)));
     });
     Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response())

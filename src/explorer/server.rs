@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt as _;
 use rust_embed::RustEmbed;
 use tokio::net::TcpListener;
 
@@ -17,6 +18,7 @@ use super::follow::Live;
 use super::models::Models;
 use super::story::Story;
 use super::telling::Tellers;
+use super::turns::Turns;
 
 /// The page, as it was built into the program. Nothing is ever read from the working directory; a debug build reads
 /// `web/dist` of the sources that it was made from, so that a change of the page needs no build of the program.
@@ -39,6 +41,8 @@ pub struct Explorer {
     pub(super) live: Option<Arc<Live>>,
     /// One exploration at a time: each may need all of a core and much memory.
     pub(super) exploring: Arc<tokio::sync::Semaphore>,
+    /// The answers that are being made, for which an exploration stands aside.
+    pub(super) turns: Arc<Turns>,
     port: u16,
 }
 
@@ -60,6 +64,7 @@ pub fn router(named: Named, port: u16) -> Router {
         opened,
         live,
         exploring: Arc::new(tokio::sync::Semaphore::new(1)),
+        turns: Arc::default(),
         port,
     });
     api::routes()
@@ -75,12 +80,15 @@ pub fn router(named: Named, port: u16) -> Router {
 /// If the listener cannot be used.
 pub async fn serve(listener: TcpListener, named: Named) -> std::io::Result<()> {
     let address: SocketAddr = listener.local_addr()?;
+    // Without it, the end of an answer may wait for the reader's system to say that it has the beginning.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, router(named, address.port())).await
 }
 
 /// A page of another site can make a browser ask here under a name of its own that it has made to mean
 /// 127.0.0.1: so the name must be ours. What it posts names its origin.
 async fn guard(State(explorer): State<Arc<Explorer>>, request: Request, next: Next) -> Response {
+    let answering = explorer.turns.answer();
     let mut response = match may_ask(request.headers(), explorer.port) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -94,6 +102,7 @@ async fn guard(State(explorer): State<Arc<Explorer>>, request: Request, next: Ne
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    drop(answering);
     response
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::around::Around;
 use crate::models::portrait::Portrait;
-use crate::models::space::{Judged, Lane, Told};
+use crate::models::space::{Judged, Lane, Pace, Told};
 use crate::models::tree::{Change, Tree};
 
 /// The version of the form.
@@ -98,6 +98,9 @@ pub struct Step {
     /// What the node sends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sends: Vec<Sent>,
+    /// How the node's clock has run since it set the timer that runs out, where a model's ticks show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// The moment after it.
     pub after: Moment,
 }

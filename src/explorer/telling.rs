@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::around::around;
+use super::pace::pace;
 use super::story::{Clock, FORMAT, Moment, Sent, Step, Story, hex};
-use crate::models::space::{Place, Space, Told};
+use crate::models::space::{Place, Space, TimerSet, Told};
 use crate::models::tree::{Change, Tree};
 
 /// Finds the sending of what arrives.
@@ -69,6 +70,8 @@ pub struct Teller {
     places: Vec<Place>,
     /// What was under way at first, and what each step has done to the post.
     notes: Vec<Vec<Note>>,
+    /// The timers that were set before the story begins, and those of each step.
+    timers: Vec<Vec<TimerSet>>,
     story: Story,
 }
 
@@ -109,12 +112,14 @@ impl Teller {
             notes: Vec::new(),
             around: None,
         };
+        let timers = vec![if timed { space.timers_at_start() } else { Vec::new() }];
         let mut teller = Self {
             space,
             with_trees,
             post: Post::default(),
             places: vec![place],
             notes: Vec::new(),
+            timers,
             story,
         };
         for note in &notes {
@@ -142,6 +147,7 @@ impl Teller {
         self.story.steps.truncate(steps);
         self.places.truncate(steps + 1);
         self.notes.truncate(steps + 1);
+        self.timers.truncate(steps + 1);
         self.post = Post::default();
         for note in self.notes.iter().flatten() {
             self.post.note(note);
@@ -153,12 +159,8 @@ impl Teller {
         let space = Arc::clone(&self.space);
         let place = Arc::clone(self.place());
         let number = index as usize;
-        let mut actions = space.actions(&place);
-        if number >= actions.len() {
-            return false;
-        }
+        let Some(told) = space.told(&place, number) else { return false };
         let Some(after) = space.take(&place, number) else { return false };
-        let told = actions.swap_remove(number);
         let n = self.story.steps.len() + 1;
         let mut notes = Vec::new();
         let (mut uid, mut again) = (None, false);
@@ -192,6 +194,14 @@ impl Teller {
             self.post.note(&note);
             notes.push(note);
         }
+        let pace = match (told.kind.as_str(), told.actor, &told.msg) {
+            ("fire", Some(node), Some(timer)) => {
+                let tick = space.tick();
+                tick.and_then(|tick| pace(tick, &self.timers, &self.story, node, timer))
+            }
+            _ => None,
+        };
+        let timers = if space.is_timed() { space.timers(&place, number) } else { Vec::new() };
         let idle = space.is_same(&place, &after);
         let before = self.story.moment(n - 1).expect("a story has each of its moments");
         let ticks: u64 = before.at.parse().expect("a model's time is a number");
@@ -204,6 +214,7 @@ impl Teller {
         let moment = moment(&*space, &after, at, tree, changes);
         self.places.push(after);
         self.notes.push(notes);
+        self.timers.push(timers);
         self.story.steps.push(Step {
             told,
             index: Some(index),
@@ -213,6 +224,7 @@ impl Teller {
             inferred: false,
             impossible: false,
             sends,
+            pace,
             after: moment,
         });
         true
@@ -231,6 +243,7 @@ impl Teller {
         let after = Moment { changes: Vec::new(), ..after };
         self.places.push(Arc::clone(self.place()));
         self.notes.push(Vec::new());
+        self.timers.push(Vec::new());
         self.story.steps.push(Step {
             told,
             index: None,
@@ -240,6 +253,7 @@ impl Teller {
             inferred: false,
             impossible: true,
             sends: Vec::new(),
+            pace: None,
             after,
         });
     }

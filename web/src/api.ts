@@ -10,13 +10,24 @@ async function failure(response: Response): Promise<Error> {
   }
 }
 
+/** For how long an answer to a question is waited for, in ms. */
+const WAIT = 60_000
+
 const reach = async (url: string, init?: RequestInit): Promise<Response> => {
+  const control = new AbortController()
+  let late = false
+  // What is sent may be long, and take its time.
+  const timer = init?.method === 'POST' ? undefined : setTimeout(() => { late = true; control.abort() }, WAIT)
+  init?.signal?.addEventListener('abort', () => control.abort())
   let response: Response
   try {
-    response = await fetch(url, init)
+    response = await fetch(url, { ...init, signal: control.signal })
   } catch (error) {
+    if (late) throw new Error('the explorer has not answered for a minute. If other tabs follow a run, close some: a browser has few connections to one server. Then load the page again')
     if ((error as Error).name === 'AbortError') throw error
     throw new Error('the explorer does not answer: is `tenure explore` still running?')
+  } finally {
+    clearTimeout(timer)
   }
   if (!response.ok) throw await failure(response)
   return response

@@ -1,7 +1,7 @@
 // The space-time diagram: time goes down, a lane for each node, messages as slanted arrows. Only the rows in
 // view are drawn, so a story may be long. Every text is a text node.
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
-import { arrows, broken, concerns, moment, overlapping, overlaps, stretches, time } from './story'
+import { arrows, broken, clockBands, clockRuns, concerns, moment, overlapping, overlaps, stretches, time } from './story'
 import type { Step, Story } from './types'
 
 const ROW = 28
@@ -33,7 +33,7 @@ function Event({ step, x, y, lane }: { step: Step; x: number; y: number; lane: (
 export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
   const scroller = useRef<HTMLDivElement>(null)
   const [view, setView] = useState({ top: 0, height: 600, width: 700 })
-  const drawn = useMemo(() => ({ arrows: arrows(story), bars: stretches(story), overlaps: overlaps(story) }), [story])
+  const drawn = useMemo(() => ({ arrows: arrows(story), bars: stretches(story), overlaps: overlaps(story), clocks: clockBands(clockRuns(story)) }), [story])
   const lanes = useMemo(
     () => story.lanes.map((_, node) => node).filter(node => actors.size === 0 || actors.has(node)),
     [story, actors],
@@ -66,14 +66,17 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
   }, [row])
 
   const narrow = view.width < 560
-  const least = narrow ? 210 : Math.max(250, view.width * 0.4)
-  const laneWidth = Math.max(narrow ? 70 : 92, Math.min(170, (view.width - GUTTER - least) / lanes.length))
-  const width = GUTTER + laneWidth * lanes.length
+  const gutter = narrow ? 62 : GUTTER
+  const least = narrow ? 132 : Math.max(250, view.width * 0.4)
+  const laneWidth = Math.max(narrow ? 56 : 92, Math.min(170, (view.width - gutter - least) / lanes.length))
+  const width = gutter + laneWidth * lanes.length
+  // Where there is little room, a node is called by its number: its lane says what it is.
+  const short = (label: string) => (narrow ? story.lanes.reduce((text, { name }) => text.replaceAll(name, name.replace(/^\w+ (?=n\d+$)/, '')), label) : label)
   const labelWidth = Math.max(least, view.width - width)
   const total = width + labelWidth
   const height = TOP + (story.steps.length + 1) * ROW + 18
-  const places = new Map(lanes.map((node, at) => [node, GUTTER + laneWidth * (at + 0.5)]))
-  const lane = (node: number) => places.get(node) ?? GUTTER
+  const places = new Map(lanes.map((node, at) => [node, gutter + laneWidth * (at + 0.5)]))
+  const lane = (node: number) => places.get(node) ?? gutter
   const y = (at: number) => TOP + at * ROW + ROW / 2
   const first = Math.max(0, Math.floor(view.top / ROW) - 8)
   const last = Math.min(story.steps.length, Math.ceil((view.top + view.height) / ROW) + 16)
@@ -85,7 +88,7 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
     at > 0 && ((cone !== null && !cone.has(at)) || !concerns(story.steps[at - 1], actors)) ? 'faded' : ''
 
   return (
-    <div class="diagram" ref={scroller} tabIndex={0} role="group" aria-label="Space-time diagram, one row for each step. Its text twin is under the tab Text.">
+    <div class={`diagram ${narrow ? 'narrow' : ''}`} ref={scroller} tabIndex={0} role="group" aria-label="Space-time diagram, one row for each step. Its text twin is under the tab Text.">
       <div class="lanes" style={{ width: `${total}px` }}>
         {lanes.map(node => (
           <div class="lane" key={node} style={{ left: `${lane(node) - laneWidth / 2}px`, width: `${laneWidth}px` }}>
@@ -103,13 +106,26 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
             <pattern id="overlap" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)">
               <rect class="overlap-ground" width="8" height="8" /><rect class="overlap-line" width="3" height="8" />
             </pattern>
-            <marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="tip" d="M0 1 10 5 0 9z" /></marker>
+            <pattern id="clock-fast" width="12" height="8" patternUnits="userSpaceOnUse"><path class="clock-line" d="M1 6.5 6 2.5 11 6.5" /></pattern>
+            <pattern id="clock-slow" width="12" height="9" patternUnits="userSpaceOnUse"><circle class="clock-dot" cx="6" cy="4.5" r="1.7" /></pattern>
+            <marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto"><path class="tip" d="M0 1 10 5 0 9z" /></marker>
           </defs>
           <rect class="chosen" x="0" y={y(row) - ROW / 2} width={width} height={ROW} />
           {rows.filter(at => hits.has(at)).map(at => <rect class="hit" x="0" y={y(at) - ROW / 2} width="4" height={ROW} key={at} />)}
           {rows.filter(at => at > 0 && story.steps[at - 1].kind === 'elapse').map(at => (
-            <line class="tick" x1={GUTTER - 8} x2={width} y1={y(at)} y2={y(at)} key={at} />
+            <line class="tick" x1={gutter - 8} x2={width} y1={y(at)} y2={y(at)} key={at} />
           ))}
+          {drawn.clocks.filter(one => places.has(one.lane) && inView(one.from, one.to)).map(one => {
+            const x = lane(one.lane) + (one.rate === 'fast' ? -29 : 17)
+            const [top, end] = [Math.max(y(one.from), y(first)), Math.min(y(one.to), y(last + 1))]
+            return (
+              <g class="clock-band" transform={`translate(${x} 0)`} key={`${one.lane}-${one.rate}-${one.from}`}>
+                <rect class="clock-ground" y={top} width="12" height={end - top} rx="3" />
+                <rect class={`clock ${one.rate}`} y={top} width="12" height={end - top} rx="3" />
+                {one.to - one.from > 1 && <text class="clock-word" x="6" y={one.to <= last ? y(one.to) - 5 : (top + end) / 2}>{one.rate}</text>}
+              </g>
+            )
+          })}
           {lanes.map(node => <line class="lifeline" x1={lane(node)} x2={lane(node)} y1={TOP + first * ROW} y2={TOP + (last + 1) * ROW} key={node} />)}
           {rows.map(at => lanes.filter(node => moment(story, at).lanes[node].condition !== 'running').map(node => (
             <rect class={`absent ${moment(story, at).lanes[node].condition}`} x={lane(node) - 13} y={y(at)} width="26" height={ROW} key={`${at}-${node}`} />
@@ -157,10 +173,10 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
             )
           })}
           {rows.filter(at => at > 0 && (story.steps[at - 1].actor === undefined || places.has(story.steps[at - 1].actor!))).map(at => (
-            <g class={faded(at)} key={at}><Event step={story.steps[at - 1]} x={GUTTER - 10} y={y(at)} lane={lane} /></g>
+            <g class={faded(at)} key={at}><Event step={story.steps[at - 1]} x={gutter - 10} y={y(at)} lane={lane} /></g>
           ))}
           {story.back_to !== undefined && story.steps.length > 0 && (
-            <path class="loop" d={`M${GUTTER - 4} ${y(story.steps.length)} h-6 V${y(story.back_to)} h6`} marker-end="url(#tip)" />
+            <path class="loop" d={`M${gutter - 4} ${y(story.steps.length)} h-6 V${y(story.back_to)} h6`} marker-end="url(#tip)" />
           )}
           {rows.map(at => (
             <text class="count" x="30" y={y(at) + 4} key={at}>{at === 0 ? 'start' : at}</text>
@@ -187,7 +203,7 @@ export function Diagram({ story, row, onRow, actors, hits, cone }: Props) {
                 onClick={() => onRow(at)}
               >
                 {fresh.length > 0 && <span class="broken">✗ {fresh.join(', ')}</span>}
-                <span>{step === null ? 'the beginning' : step.label}</span>
+                <span>{step === null ? 'the beginning' : short(step.label)}</span>
                 {step?.impossible && <em> cannot happen here</em>}
                 {step?.inferred && <em> {story.source === 'nodes' ? 'inferred' : 'was due'}</em>}
                 {step?.idle && !step.impossible && <em> no change</em>}
@@ -205,6 +221,7 @@ export function Twin({ story, row, onRow, actors }: { story: Story; row: number;
   const from = Math.max(0, row - 150)
   const to = Math.min(story.steps.length, row + 150)
   const all = arrows(story)
+  const clock = (step: Step) => (step.pace && step.pace.rate !== 'true' ? [`its clock was ${step.pace.rate} since ${step.pace.from === 0 ? 'the beginning' : `step ${step.pace.from}`}: ${step.pace.about}`] : [])
   const facing = (at: number) => {
     const step = story.steps[at - 1]
     const arrow = all.find(one => one.to === at)
@@ -217,12 +234,12 @@ export function Twin({ story, row, onRow, actors }: { story: Story; row: number;
     <div class="twin" tabIndex={0} role="region" aria-label="The diagram as text">
       {(from > 0 || to < story.steps.length) && <p class="quiet">steps {from} to {to} of {story.steps.length}</p>}
       <table>
-        <thead><tr><th scope="col">step</th><th scope="col">what happens</th><th scope="col">message</th>{story.lanes.map((lane, node) => <th scope="col" key={node}>{lane.name}</th>)}<th scope="col">remarks</th></tr></thead>
+        <thead><tr><th scope="col">step</th><th scope="col">what happens</th><th scope="col">message</th>{story.lanes.map((lane, node) => <th scope="col" key={node}>{lane.name}{lane.pace && <small> clock {lane.pace.rate}: {lane.pace.about}</small>}</th>)}<th scope="col">remarks</th></tr></thead>
         <tbody>
           {rows.map(at => {
             const now = moment(story, at)
             const step = at === 0 ? null : story.steps[at - 1]
-            const remarks = [...(step?.inferred ? ['inferred'] : []), ...(at === story.steps.length && story.back_to !== undefined ? [`and again from step ${story.back_to}`] : []), ...broken(now).map(name => `${name} is violated`), ...(overlapping(now).length > 0 ? ['overlap: two may write'] : [])]
+            const remarks = [...(step?.inferred ? ['inferred'] : []), ...(step ? clock(step) : []), ...(at === story.steps.length && story.back_to !== undefined ? [`and again from step ${story.back_to}`] : []), ...broken(now).map(name => `${name} is violated`), ...(overlapping(now).length > 0 ? ['overlap: two may write'] : [])]
             return (
               <tr key={at} class={at === row ? 'current' : ''} aria-current={at === row ? 'step' : undefined}>
                 <td><button type="button" onClick={() => onRow(at)}>{at}</button></td>

@@ -1,7 +1,7 @@
 // A model, walked by hand: the path so far as a story, and what can happen next.
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { follow, get } from './api'
-import type { Route } from './main'
+import { print, type Route } from './route'
 import { StateGraph } from './graph'
 import { Actions, StoryView, type Where } from './view'
 import type { Found, ModelRow, Progress, Shown, Story } from './types'
@@ -87,9 +87,9 @@ export function Explore({ route, go, onProblem }: Props) {
   const share = async () => {
     const last = story?.steps.at(-1)?.after.fingerprint ?? story?.first.fingerprint ?? ''
     go({ fingerprint: last, row })
-    await new Promise(done => setTimeout(done, 0))
     try {
-      await navigator.clipboard.writeText(location.href)
+      // Not what the browser's bar says, which may not have come so far.
+      await navigator.clipboard.writeText(new URL(print({ ...route, fingerprint: last, row }), location.href).href)
       setCopied(true)
       setTimeout(() => setCopied(false), 2000)
     } catch { /* the address bar has it */ }

@@ -23,6 +23,24 @@ function loadLayout(): Promise<Layout> {
   return loading
 }
 
+interface Point { x: number; y: number }
+
+/** A line from the right side of a state to the left side of the next one, past those between. */
+function curve(from: Point, to: Point, points: Point[]): string {
+  const text = ({ x, y }: Point) => `${x.toFixed(1)} ${y.toFixed(1)}`
+  const [begin, end] = [{ x: from.x + SIZE.width / 2, y: from.y }, { x: to.x - SIZE.width / 2, y: to.y }]
+  if (end.x <= begin.x) return points.map((point, at) => `${at === 0 ? 'M' : 'L'}${text(point)}`).join('')
+  const between = points.slice(1, -1).filter(({ x }) => x > begin.x && x < end.x)
+  const through = points.length > 3 ? [...between, end] : [end]
+  let last = begin
+  return `M${text(begin)}` + through.map(point => {
+    const middle = (last.x + point.x) / 2
+    const part = `C${text({ x: middle, y: last.y })} ${text({ x: middle, y: point.y })} ${text(point)}`
+    last = point
+    return part
+  }).join('')
+}
+
 interface Props { model: string; path: string; onPath: (path: string) => void; onProblem: (error: Error) => void }
 
 export function StateGraph({ model, path, onPath, onProblem }: Props) {
@@ -81,11 +99,11 @@ export function StateGraph({ model, path, onPath, onProblem }: Props) {
       {around && placed && (
         <div class="graph-scroll" ref={scroller} tabIndex={0} role="region" aria-label="The states around this one; the list below says the same">
           <svg width={placed.width} height={placed.height} viewBox={`0 0 ${placed.width} ${placed.height}`} aria-hidden="true">
-            <defs><marker id="graph-tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="tip" d="M0 1 10 5 0 9z" /></marker></defs>
+            <defs><marker id="graph-tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto"><path class="tip" d="M0 1 10 5 0 9z" /></marker></defs>
             {lines.map((line, at) => (
               <g class={`way ${line.from === shown ? 'near' : ''}`} key={at}>
                 <title>{line.labels.join('\n')}</title>
-                <path d={placed.edges[at].map(({ x, y }, n) => `${n === 0 ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`).join('')} marker-end="url(#graph-tip)" />
+                <path d={curve(placed.nodes[line.from], placed.nodes[line.to], placed.edges[at])} marker-end="url(#graph-tip)" />
               </g>
             ))}
             {around.states.map((state, at) => {

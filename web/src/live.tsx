@@ -1,9 +1,9 @@
 // A run that is followed: its steps appear as the nodes write them.
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { listen } from './api'
-import type { Route } from './main'
+import type { Route } from './route'
 import { StoryView, type Where } from './view'
-import type { Step, Story } from './types'
+import type { Lane, Moment, Step, Story } from './types'
 
 interface Props { route: Route; go: (route: Partial<Route>) => void; onProblem: (error: Error | null) => void }
 
@@ -11,11 +11,21 @@ export function Live({ route, go, onProblem }: Props) {
   const [story, setStory] = useState<Story | null>(null)
   const [notes, setNotes] = useState<string[]>([])
   const [over, setOver] = useState(false)
+  const held = useRef(route.row)
+  held.current = route.row
   useEffect(() => {
     const control = new AbortController()
     const on: Record<string, (data: unknown) => void> = {
-      story: data => { setStory(data as Story); onProblem(null) },
+      // It is told again from the beginning when another trace has come.
+      story: data => { setStory(data as Story); setOver(false); onProblem(null) },
       steps: data => setStory(old => old && { ...old, steps: [...old.steps, ...(data as Step[])] }),
+      // Of a long run the oldest steps go. Who has stepped back stays at the step that is shown.
+      gone: data => {
+        const { count, first } = data as { count: number; first: Moment }
+        setStory(old => old && { ...old, first, steps: old.steps.slice(count) })
+        if (held.current !== null) go({ row: Math.max(0, held.current - count) })
+      },
+      lanes: data => setStory(old => old && { ...old, lanes: data as Lane[] }),
       notes: data => setNotes(data as string[]),
       end: () => setOver(true),
     }

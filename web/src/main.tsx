@@ -1,63 +1,13 @@
 // The page: its address, its keys, its colours, and what went wrong.
 import { render } from 'preact'
-import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { Explore, ModelList } from './explore'
 import { Live } from './live'
 import { Compare, Config, Gallery, Open } from './pages'
+import { arrived, parse, print, type Route, write } from './route'
 import { branch, ways } from './story'
 import { Actions, StoryView, type Where } from './view'
 import type { Story, Way } from './types'
-
-/** Everything that a link holds. */
-export interface Route {
-  page: string
-  id: string
-  path: string
-  fingerprint: string
-  row: number | null
-  actors: number[]
-  query: string
-  left: string
-  right: string
-  mended: boolean
-  /** The path ends in a loop, which begins after this step. */
-  loop: number | null
-}
-
-export function parse(hash: string): Route {
-  const [place = '', text = ''] = hash.replace(/^#\/?/, '').split('?')
-  const [page = '', id = ''] = place.split('/')
-  const query = new URLSearchParams(text)
-  const row = query.get('row')
-  return {
-    page,
-    id: decodeURIComponent(id),
-    path: query.get('path') ?? '',
-    fingerprint: query.get('fp') ?? '',
-    row: row === null ? null : Number(row) || 0,
-    actors: (query.get('actors') ?? '').split('.').filter(Boolean).map(Number).filter(Number.isInteger),
-    query: query.get('q') ?? '',
-    left: query.get('left') ?? '',
-    right: query.get('right') ?? '',
-    mended: query.get('mended') === '1',
-    loop: query.has('loop') ? Number(query.get('loop')) || 0 : null,
-  }
-}
-
-export function print(route: Route): string {
-  const query = new URLSearchParams()
-  if (route.path) query.set('path', route.path)
-  if (route.fingerprint) query.set('fp', route.fingerprint)
-  if (route.row !== null) query.set('row', String(route.row))
-  if (route.actors.length > 0) query.set('actors', route.actors.join('.'))
-  if (route.query) query.set('q', route.query)
-  if (route.left) query.set('left', route.left)
-  if (route.right) query.set('right', route.right)
-  if (route.mended) query.set('mended', '1')
-  if (route.loop !== null) query.set('loop', String(route.loop))
-  const text = query.toString()
-  return `#/${route.page}${route.id && `/${encodeURIComponent(route.id)}`}${text && `?${text}`}`
-}
 
 const KEYS = [
   ['↓ → j', 'one step on'], ['↑ ← k', 'one step back'], ['Home End', 'the beginning, the end'], ['/', 'search'],
@@ -95,7 +45,7 @@ function useHelp() {
   const [help, setHelp] = useState(false)
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
-      if (event.key === '?' && !(event.target as HTMLElement).closest('input, textarea, select')) setHelp(is => !is)
+      if (event.key === '?' && !(event.target as HTMLElement).closest('input:not([type=range]), textarea, select')) setHelp(is => !is)
     }
     document.addEventListener('keydown', onKey)
     return () => document.removeEventListener('keydown', onKey)
@@ -106,22 +56,27 @@ function useHelp() {
 const PAGES = [['', 'Gallery'], ['models', 'Models'], ['compare', 'Compare'], ['open', 'Traces'], ['config', 'Timing']] as const
 
 function App() {
-  const [route, setRoute] = useState(() => parse(location.hash))
+  const [route, setRoute] = useState(() => arrived() ?? parse(location.hash))
   const [problem, setProblem] = useState<Error | null>(null)
   const [theme, nextTheme] = useTheme()
   const [help, setHelp] = useHelp()
-  useEffect(() => {
-    const onHash = () => { setRoute(parse(location.hash)); setProblem(null) }
+  // Before anything else can happen: who is sent on as soon as the page is there would be left behind.
+  useLayoutEffect(() => {
+    const onHash = () => {
+      const route = arrived()
+      if (route === null) return
+      setRoute(route)
+      setProblem(null)
+    }
     addEventListener('hashchange', onHash)
+    onHash()
     return () => removeEventListener('hashchange', onHash)
   }, [])
   const go = useCallback((change: Partial<Route>) => {
     setRoute(old => {
       const next = { ...old, ...change }
-      const hash = print(next)
       // A new path is a place to come back to; a row, a filter and a search are not.
-      if (change.path !== undefined && change.path !== old.path) history.pushState(null, '', hash)
-      else history.replaceState(null, '', hash)
+      write(print(next), change.path !== undefined && change.path !== old.path)
       return next
     })
   }, [])

@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { follow, get, postJson } from './api'
 import { Diagram } from './diagram'
-import type { Route } from './main'
+import type { Route } from './route'
 import { align, broken, differs, moment, overlapping, seconds } from './story'
 import { StoryView } from './view'
 import type { Exhibit, Found, Progress, Story, Timing } from './types'

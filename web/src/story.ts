@@ -1,5 +1,5 @@
 // What can be read off a story without drawing it: arrows, bars, overlaps, searches, comparisons.
-import type { Bar, Moment, Step, Story, Way } from './types'
+import type { Bar, Moment, Pace, Step, Story, Told, Way } from './types'
 
 export const moment = (story: Story, at: number): Moment => (at === 0 ? story.first : story.steps[at - 1].after)
 
@@ -75,6 +75,56 @@ export function overlaps(story: Story): { from: number; to: number; lanes: numbe
   }
   return all
 }
+
+/** What tells actions of one label apart: the parts of their messages that not all of them have. */
+export function apart<A extends Told>(actions: A[]): Map<A, string> {
+  const parts = ({ full = '' }: Told) => full.split(/[,{}]\s*/).map(part => part.trim()).filter(Boolean)
+  const alike = new Map<string, A[]>()
+  for (const action of actions) {
+    const all = alike.get(`${action.kind} ${action.label}`)
+    if (all) all.push(action)
+    else alike.set(`${action.kind} ${action.label}`, [action])
+  }
+  const found = new Map<A, string>()
+  for (const all of alike.values()) {
+    if (all.length === 1) continue
+    const count = new Map<string, number>()
+    for (const action of all) for (const part of new Set(parts(action))) count.set(part, (count.get(part) ?? 0) + 1)
+    const own = all.map(action => [...new Set(parts(action))].filter(part => count.get(part) !== all.length))
+    // The first ones that are enough.
+    let most = 1
+    const text = (at: number) => own[at].slice(0, most).join(', ')
+    while (most < Math.max(...own.map(parts => parts.length)) && new Set(own.map((_, at) => text(at))).size < all.length) most++
+    all.forEach((action, at) => text(at) && found.set(action, text(at)))
+  }
+  return found
+}
+
+/** How the clock of a node has run in a stretch of rows. */
+export interface ClockRun extends Pace { lane: number; to: number }
+
+/** All that is known of the clocks: of whole runs, and by each timer that has run out. */
+export function clockRuns(story: Story): ClockRun[] {
+  const whole = story.lanes.flatMap(({ pace }, lane) => (pace ? [{ ...pace, lane, to: story.steps.length }] : []))
+  const shown = story.steps.flatMap(({ pace, actor }, at) => (pace && actor !== undefined ? [{ ...pace, lane: actor, to: at + 1 }] : []))
+  return [...whole, ...shown]
+}
+
+/** The stretches in which a clock was fast or slow, each row once. */
+export function clockBands(runs: ClockRun[]): { lane: number; rate: 'fast' | 'slow'; from: number; to: number }[] {
+  const bands: { lane: number; rate: 'fast' | 'slow'; from: number; to: number }[] = []
+  const off = runs.flatMap(({ lane, rate, from, to }) => (rate === 'true' ? [] : [{ lane, rate, from, to }]))
+  for (const run of off.sort((a, b) => a.lane - b.lane || a.rate.localeCompare(b.rate) || a.from - b.from)) {
+    const last = bands.at(-1)
+    if (last && last.lane === run.lane && last.rate === run.rate && run.from <= last.to) last.to = Math.max(last.to, run.to)
+    else bands.push({ ...run })
+  }
+  return bands
+}
+
+/** What is known of a node's clock in the time before this row. */
+export const clockAt = (runs: ClockRun[], lane: number, row: number): ClockRun[] =>
+  runs.filter(run => run.lane === lane && ((run.from < row && row <= run.to) || (run.from === 0 && row === 0)))
 
 /** What can happen in a moment of a story that was told with what is around it. None: nobody has looked. */
 export function ways(story: Story, row: number): Way[] | null {

@@ -2,7 +2,10 @@
 
 export type Tree = string | Tree[] | { [name: string]: Tree }
 
-export interface Lane { name: string; kind: string }
+/** How a node's clock has run, since that many steps: src/explorer/pace.rs. */
+export interface Pace { from: number; rate: 'fast' | 'true' | 'slow'; about: string }
+
+export interface Lane { name: string; kind: string; pace?: Pace }
 
 export type Bar = 'hold' | 'hook' | 'watch' | 'frozen'
 
@@ -47,6 +50,7 @@ export interface Step extends Told {
   inferred?: boolean
   impossible?: boolean
   sends?: Sent[]
+  pace?: Pace
   after: Moment
 }
 

@@ -4,7 +4,7 @@ import { useLayoutEffect, useMemo, useState } from 'preact/hooks'
 import { postText, save } from './api'
 import { Diagram, Twin } from './diagram'
 import { isOfRegions, Regions } from './regions'
-import { broken, cone as coneOf, moment, overlapping, search, time } from './story'
+import { apart, broken, clockAt, clockBands, clockRuns, cone as coneOf, moment, overlapping, overlaps, search, time } from './story'
 import { StateTree } from './tree'
 import type { Change, Judged, NextAction, Story, Tree } from './types'
 
@@ -34,6 +34,8 @@ const FORMS = [
   ['html', 'HTML', 'html'],
 ] as const
 
+const OF_SLIDER = /^(Arrow|Home$|End$)/
+
 function Properties({ all }: { all: Judged[] }) {
   if (all.length === 0) return <p class="quiet">nothing judges this story</p>
   return (
@@ -48,18 +50,35 @@ function Properties({ all }: { all: Judged[] }) {
   )
 }
 
+/** As many actions that change nothing are shown beside the others. */
+const FEW = 8
+
 /** What can happen next, to be chosen from. */
 export function Actions<A extends NextAction>({ actions, onTake }: { actions: A[]; onTake: (action: A) => void }) {
-  return (
+  const [open, setOpen] = useState(false)
+  const differ = useMemo(() => apart(actions), [actions])
+  const list = (all: A[]) => all.length > 0 && (
     <ul class="actions">
-      {actions.map(action => (
+      {all.map(action => (
         <li key={action.index}>
           <button type="button" onClick={() => onTake(action)} title={action.full}>
-            <span class={`badge ${action.kind}`}>{action.kind}</span> {action.label}{action.idle && <em> no change</em>}
+            <span class={`badge ${action.kind}`}>{action.kind}</span> {action.label}{differ.has(action) && <small> {differ.get(action)}</small>}{action.idle && <em> no change</em>}
           </button>
         </li>
       ))}
     </ul>
+  )
+  const idle = actions.filter(action => action.idle)
+  return (
+    <>
+      {list(actions.filter(action => !action.idle))}
+      {idle.length <= FEW ? list(idle) : (
+        <details class="idle" open={open} onToggle={event => setOpen(event.currentTarget.open)}>
+          <summary>{idle.length} more, which change nothing</summary>
+          {open && list(idle)}
+        </details>
+      )}
+    </>
   )
 }
 
@@ -74,6 +93,17 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
   const now = moment(story, row)
   const shown = state ?? (now.tree === undefined ? null : { tree: now.tree, changes: now.changes ?? [], properties: now.properties ?? [] })
   const writers = overlapping(now)
+  const clocks = useMemo(() => clockRuns(story), [story])
+  const signs = useMemo(() => {
+    const rates = new Set(clockBands(clocks).map(band => band.rate))
+    const bars = new Set([story.first, ...story.steps.map(step => step.after)].flatMap(({ lanes }) => lanes.map(lane => lane.bar)))
+    const is = (sign: string, word: string, there: boolean) => (there ? [[sign, word] as const] : [])
+    return [
+      ...is('hold', 'holds', bars.has('hold')), ...is('hook', 'stopping', bars.has('hook')), ...is('watch', 'watches', bars.has('watch')),
+      ...is('frozen', 'frozen', bars.has('frozen')), ...is('both', 'overlap', overlaps(story).length > 0),
+      ...is('fast', 'fast clock', rates.has('fast')), ...is('slow', 'slow clock', rates.has('slow')),
+    ]
+  }, [story, clocks])
   const wrong = broken(now)
 
   // Before the next key can come: a key that met the handler of the row before would be lost.
@@ -98,7 +128,8 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
         ArrowLeft: () => onWhere({ row: Math.max(0, row - 1) }),
       }
       const act = by[event.key]
-      if (!act || (target as HTMLInputElement).type === 'range') return
+      // The slider has keys of its own.
+      if (!act || ((target as HTMLInputElement).type === 'range' && OF_SLIDER.test(event.key))) return
       event.preventDefault()
       act()
     }
@@ -154,9 +185,9 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
               {isOfRegions(story) && <button type="button" aria-pressed={tab === 'regions'} onClick={() => setTab('regions')}>Regions</button>}
               {graph && <button type="button" aria-pressed={tab === 'graph'} onClick={() => setTab('graph')}>States</button>}
             </div>
-            <ul class="legend" aria-label="Signs">
-              <li><i class="hold" />holds</li><li><i class="hook" />stopping</li><li><i class="watch" />watches</li><li><i class="both" />overlap</li>
-            </ul>
+            {signs.length > 0 && <ul class="legend" aria-label="Signs">
+              {signs.map(([sign, word]) => <li key={sign}><i class={sign} />{word}</li>)}
+            </ul>}
           </div>
           {tab === 'graph' && graph ? graph
             : tab === 'regions' && isOfRegions(story) ? <Regions story={story} now={now} before={moment(story, Math.max(0, row - 1))} />
@@ -185,6 +216,7 @@ export function StoryView({ story, where, onWhere, state, actions, tools, onProb
             {now.lanes.map((lane, node) => (actors.size === 0 || actors.has(node)) && (
               <div key={node}>
                 <dt>{story.lanes[node].name} <span class="pill">{lane.role}{lane.epoch === undefined ? '' : ` e${lane.epoch}`}</span>{lane.condition !== 'running' && lane.condition !== lane.role && <span class="pill">{lane.condition}</span>}</dt>
+                {clockAt(clocks, node, row).map(run => <dd key={`${run.from} ${run.to} ${run.about}`}><span>clock</span> {run.rate}<small> {run.about}</small></dd>)}
                 {(lane.facts ?? []).map(([name, value]) => {
                   const before = row === 0 ? value : moment(story, row - 1).lanes[node].facts?.find(([other]) => other === name)?.[1]
                   return <dd key={name} class={before === value ? '' : 'changed'}><span>{name}</span> {value}{before !== value && before !== undefined && <del> {before}</del>}</dd>

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { align, arrows, branch, broken, cone, overlaps, search, seconds, stretches, ways } from '../src/story'
+import { align, apart, arrows, branch, broken, clockAt, clockBands, clockRuns, cone, overlaps, search, seconds, stretches, ways } from '../src/story'
 import type { Moment, Portrait, Step, Story, Way } from '../src/types'
 
 const node = (bar?: Portrait['bar'], epoch?: string, condition = 'running'): Portrait => ({ role: bar ?? 'watching', condition, bar, epoch })
@@ -43,6 +43,26 @@ describe('bars', () => {
   })
   it('overlap where two nodes that run may write; one that is paused does nothing', () => {
     expect(overlaps(told)).toEqual([{ from: 2, to: 2, lanes: [0, 1] }])
+  })
+})
+
+//= SPEC EXPLORER-20 test
+describe('clocks', () => {
+  const pace = (from: number, rate: 'fast' | 'true' | 'slow') => ({ pace: { from, rate, about: `${rate} since ${from}` } })
+  const told = story([
+    step('a', { actor: 0 }), step('b', { actor: 0, ...pace(0, 'fast') }), step('c', { actor: 0, ...pace(1, 'fast') }),
+    step('d', { actor: 0, ...pace(2, 'slow') }), step('e', { actor: 1, ...pace(3, 'true') }), step('f', { actor: 0, ...pace(5, 'fast') }),
+  ])
+  it('are shaded where they are fast or slow, each row once', () => {
+    expect(clockBands(clockRuns(told))).toEqual([
+      { lane: 0, rate: 'fast', from: 0, to: 3 }, { lane: 0, rate: 'fast', from: 5, to: 6 }, { lane: 0, rate: 'slow', from: 2, to: 4 },
+    ])
+  })
+  it('are told of each row, and of a whole run', () => {
+    expect(clockAt(clockRuns(told), 0, 3).map(run => run.about)).toEqual(['fast since 1', 'slow since 2'])
+    expect(clockAt(clockRuns(told), 1, 5).map(run => run.rate)).toEqual(['true'])
+    const run = { ...told, lanes: told.lanes.map((lane, at) => (at === 1 ? { ...lane, ...pace(0, 'slow') } : lane)) }
+    expect([0, 3, 6].map(row => clockAt(clockRuns(run), 1, row).map(one => one.rate))).toEqual([['slow'], ['slow'], ['slow']])
   })
 })
 
@@ -110,4 +130,12 @@ describe('a story that was told with what is around it', () => {
     expect(arrows(other).map(({ from, to, fate }) => [from, to, fate])).toEqual([[1, 2, 'arrived'], [2, null, 'under way']])
     expect(branch(told, 1, { ...way, kind: 'elapse', src: undefined }).steps[1].after.at).toBe('8')
   })
+})
+
+it('actions of one label are told apart by what their messages have of their own', () => {
+  const action = (label: string, full?: string) => ({ kind: 'deliver', label, full })
+  const all = [action('a', 'Read { nonce: N(1), at: 5 }'), action('a', 'Read { nonce: N(2), at: 5 }'), action('b', 'Read { nonce: N(1) }'), action('c'), action('c')]
+  expect([...apart(all).entries()]).toEqual([[all[0], 'nonce: N(1)'], [all[1], 'nonce: N(2)']])
+  const calls = ['C { a: 1, b: 1, c: 1 }', 'C { a: 1, b: 2, c: 2 }', 'C { a: 2, b: 1, c: 3 }'].map(full => action('call', full))
+  expect([...apart(calls).values()]).toEqual(['a: 1, b: 1', 'a: 1, b: 2', 'a: 2, b: 1'])
 })
