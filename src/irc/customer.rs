@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stateright::actor::Id;
 
-use super::facts::Account;
+use super::facts::{Account, digest};
 use super::msg::{Answer, CallError, Msg, Request, Token};
 use super::{Out, Timer};
 use crate::lease::record::NodeId;
@@ -41,6 +41,15 @@ pub struct CustomerState {
     pub last: Option<(u64, Result<Answer, CallError>)>,
 }
 
+impl CustomerState {
+    /// The name of the call under way. It holds the token: an earlier life has counted its calls from 0 too, and what
+    /// that one is still told must not answer a call of this one. It is a count to whoever reads it (`COUNT_MAX`).
+    //= SPEC IRC-48
+    fn name(&self) -> Option<u64> {
+        self.queue.front().map(|wanted| digest(&(wanted.token, self.n)) >> 2)
+    }
+}
+
 impl Customer {
     pub(super) fn on_msg(&self, state: &mut CustomerState, me: Id, src: Id, msg: Msg, o: &mut Out) {
         match msg {
@@ -50,11 +59,9 @@ impl Customer {
                     self.ask(state, o);
                 }
             }
-            Msg::Told { n, result } if src == Id::from(self.control) && n == state.n => {
-                if state.queue.pop_front().is_none() {
-                    return;
-                }
-                state.last = Some((n, result.map(|answer| *answer)));
+            Msg::Told { n, result } if src == Id::from(self.control) && state.name() == Some(n) => {
+                state.queue.pop_front();
+                state.last = Some((state.n, result.map(|answer| *answer)));
                 state.n += 1;
                 o.cancel_timer(Timer::Ask);
                 self.ask(state, o);
@@ -71,7 +78,8 @@ impl Customer {
 
     fn ask(&self, state: &CustomerState, o: &mut Out) {
         let Some(&Wanted { caller, token, request }) = state.queue.front() else { return };
+        let Some(n) = state.name() else { return };
         o.set_timer(Timer::Ask, self.retry..self.retry);
-        o.send(self.control.into(), Msg::Ask { n: state.n, caller, token, request });
+        o.send(self.control.into(), Msg::Ask { n, caller, token, request });
     }
 }

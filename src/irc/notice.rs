@@ -51,9 +51,9 @@ impl Desk<'_> {
             let mine = known.find(|(id, one)| id.requester == self.cp.region && one.to == to);
             mine.map(|(&id, notice)| (id, *notice))
         };
+        // Counts on over lives: what an earlier one has left to say is said under the number of this one.
         let (id, version) = match own {
-            Some((id, notice)) if notice.version.0 == n => (id, (n, notice.version.1 + 1)),
-            Some((id, _)) => (id, (n, 0)),
+            Some((id, notice)) => (id, (n, notice.version.1 + 1)),
             None => {
                 let seq = head.born.get(&n).copied().unwrap_or(0);
                 head.born.insert(n, seq + 1);

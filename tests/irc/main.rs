@@ -1,6 +1,7 @@
 //! Situations between regions, told step by step: the actors through `step`, messages in hand.
 
 mod carrying;
+mod customers;
 mod halves;
 mod net;
 mod operators;

@@ -74,6 +74,30 @@ fn a_freeze_of_an_operator_lasts_until_the_thaw() {
     assert_eq!(net.labels(id), both(Label::Deleted));
 }
 
+/// What an earlier life has left to say is said under the number of the next one: a notice of that one was refused as old.
+//= SPEC IRC-20 test
+#[test]
+fn a_notice_of_a_new_life_is_newer_than_what_was_left_to_say() {
+    let mut net = Net::new(2);
+    let publish = |value| Request::Publish { to: Region(1), value };
+    let read = |net: &Net, id| net.control(1).ledger.notices.get(&id).map(|one| one.value);
+    let Ok(Answer::Done { id, .. }) = net.ask(0, ALICE, publish(5)) else { panic!("published") };
+    net.settle();
+    let server = net.server(0);
+    net.down.insert(server);
+    for value in [6, 7] {
+        net.ask(0, ALICE, publish(value)).expect("published");
+    }
+    net.deliver(0, 0, Msg::Operate(Command::Freeze(Region(1))));
+    net.deliver(0, 0, Msg::Operate(Command::Thaw));
+    net.down.clear();
+    net.settle();
+    assert_eq!(read(&net, id), Some(7));
+    net.ask(0, ALICE, publish(8)).expect("published");
+    net.settle();
+    assert_eq!(read(&net, id), Some(8));
+}
+
 #[test]
 fn a_restore_is_in_the_audit_log() {
     let mut net = Net::new(2);
