@@ -15,23 +15,28 @@ use tenure::explorer::story::{Step, Story};
 use tenure::models::portrait::{Bar, Portrait};
 use tenure::models::space::Rate;
 
+/// Simulates 72 seconds of a cluster under this plan, and leaves its traces in the folder.
+fn simulate(folder: &Path, plan: &str) {
+    let file = folder.join("plan.json");
+    std::fs::write(&file, plan).unwrap();
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_tenure"))
+        .args(["sim", "lease", "--seed", "7", "--hours", "0.02", "--faults"])
+        .arg(&file)
+        .arg("--trace-dir")
+        .arg(folder)
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
 /// A simulated run of 72 s, as the lines of each of its files. With a crash, the first host is down from 20 s
 /// to 55 s.
 fn run(with_crash: bool) -> Vec<(String, Vec<String>)> {
     let folder = tempfile::tempdir().unwrap();
-    let plan = folder.path().join("plan.json");
     let crash = r#"{ "at_ms": 20000, "for_ms": 35000, "node": 0, "kind": "crash" }"#;
     let faults = if with_crash { crash } else { "" };
-    std::fs::write(&plan, format!(r#"{{ "rates_ppm": [0, 0, 0, 0, 0], "faults": [{faults}] }}"#))
-        .unwrap();
-    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_tenure"))
-        .args(["sim", "lease", "--seed", "7", "--hours", "0.02", "--faults"])
-        .arg(&plan)
-        .arg("--trace-dir")
-        .arg(folder.path())
-        .output()
-        .unwrap();
-    assert!(ended.status.success(), "{ended:?}");
+    let plan = format!(r#"{{ "rates_ppm": [0, 0, 0, 0, 0], "faults": [{faults}] }}"#);
+    simulate(folder.path(), &plan);
     let mut files: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|file| file.unwrap().path())
@@ -258,16 +263,7 @@ fn of_a_long_run_the_newest_steps_are_kept() {
 #[test]
 fn the_clocks_of_a_simulated_run_are_told_as_they_were_set() {
     let folder = tempfile::tempdir().unwrap();
-    let plan = folder.path().join("plan.json");
-    std::fs::write(&plan, r#"{ "rates_ppm": [120, -90, 0, 0, 0], "faults": [] }"#).unwrap();
-    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_tenure"))
-        .args(["sim", "lease", "--seed", "7", "--hours", "0.02", "--faults"])
-        .arg(&plan)
-        .arg("--trace-dir")
-        .arg(folder.path())
-        .output()
-        .unwrap();
-    assert!(ended.status.success(), "{ended:?}");
+    simulate(folder.path(), r#"{ "rates_ppm": [120, -90, 0, 0, 0], "faults": [] }"#);
     let named: Vec<import::Named> = (0..5)
         .map(|node| folder.path().join(format!("n{node}.ndjson")))
         .map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap()))
