@@ -12,6 +12,8 @@ mod customers;
 mod ear;
 mod faults;
 #[cfg(feature = "check")]
+pub mod history;
+#[cfg(feature = "check")]
 pub mod irc;
 pub mod lease;
 pub mod plan;
@@ -19,6 +21,10 @@ pub mod run;
 pub mod setup;
 #[cfg(feature = "check")]
 mod steps;
+#[cfg(feature = "check")]
+mod token;
+#[cfg(feature = "check")]
+mod two_sides;
 #[cfg(feature = "check")]
 mod watch;
 
