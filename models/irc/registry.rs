@@ -418,7 +418,7 @@ pub fn rows() -> Vec<Row> {
             "irc-restore-both-deleted",
             "1 request: accept, deletion by its accepter, both regions restored once, to any moment",
             true,
-            [121_662, 656_708, 26],
+            [121_652, 656_616, 26],
             || {
                 let scope = restored(one(vec![accept(), delete_by_a()]), [1, 1]);
                 let witnesses = vec![both_active(), all_thawed(), thawed_together(), recovered()];
