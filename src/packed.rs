@@ -7,7 +7,8 @@
 //! order, hash and debug form are those of the entries.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -171,24 +172,6 @@ struct Runs<K, V> {
 }
 
 impl<K: Key, V: Value> Runs<K, V> {
-    /// Full runs of these entries, which come in the order of their keys.
-    fn in_order<'a>(all: impl Iterator<Item = (K, &'a [u8])>) -> Self {
-        let mut runs = Self { runs: OrdMap::new(), len: 0, value: PhantomData };
-        let (mut bytes, mut count, mut name) = (Vec::new(), 0, None);
-        for (key, entry) in all {
-            name.get_or_insert(key);
-            bytes.extend_from_slice(entry);
-            count += 1;
-            if count == RUN {
-                runs.push(name.take(), (count, &bytes));
-                count = 0;
-                bytes.clear();
-            }
-        }
-        runs.push(name, (count, &bytes));
-        runs
-    }
-
     fn push(&mut self, name: Option<K>, piece: Piece<'_>) {
         if let Some(name) = name {
             self.runs.insert(name, join(&[piece]));
@@ -310,26 +293,108 @@ impl<K: Key, V: Value> Runs<K, V> {
     }
 }
 
-/// Many entries on their way into a map, in any order; of two with one key the later one counts.
+/// How many entries are sorted at once.
+const PILE: usize = 4096;
+
+/// Many entries on their way into a map, in any order. They are sorted in small parts, which are given back as they are
+/// merged, so that hardly more memory is in use on the way than in the end.
 struct Pile<K> {
+    /// What is not sorted yet.
     bytes: Vec<u8>,
-    ends: Vec<(K, usize)>,
+    spans: Vec<(K, usize, usize)>,
+    /// The parts that are, the oldest first: full runs.
+    parts: Vec<Vec<Run>>,
 }
 
 impl<K: Key> Pile<K> {
     fn push<V: Value>(&mut self, key: K, value: &V) {
+        let begin = self.bytes.len();
         self.bytes = pack(std::mem::take(&mut self.bytes), &key, value);
-        self.ends.push((key, self.bytes.len()));
+        self.spans.push((key, begin, self.bytes.len()));
+        if self.spans.len() == PILE {
+            self.sort();
+        }
     }
 
-    fn runs<V: Value>(self) -> Runs<K, V> {
-        let begins = std::iter::once(0).chain(self.ends.iter().map(|end| end.1));
-        let mut all: Vec<(K, usize, usize)> =
-            self.ends.iter().zip(begins).map(|(&(key, end), begin)| (key, begin, end)).collect();
-        // Of equal keys the last one is the first one now.
-        all.sort_unstable_by_key(|&(key, begin, _)| (key, std::cmp::Reverse(begin)));
-        all.dedup_by_key(|entry| entry.0);
-        Runs::in_order(all.into_iter().map(|(key, begin, end)| (key, &self.bytes[begin..end])))
+    fn sort(&mut self) {
+        // Of those with one key the last one comes first now, and stays.
+        self.spans.sort_unstable_by_key(|&(key, begin, _)| (key, Reverse(begin)));
+        self.spans.dedup_by_key(|span| span.0);
+        let runs = self.spans.chunks(RUN).map(|spans| {
+            let mut bytes = Vec::new();
+            for &(_, begin, end) in spans {
+                bytes.extend_from_slice(&self.bytes[begin..end]);
+            }
+            join(&[(spans.len(), &bytes)])
+        });
+        self.parts.push(runs.collect());
+        self.spans.clear();
+        self.bytes.clear();
+    }
+
+    /// All of it, in full runs.
+    fn runs<V: Value>(mut self) -> Runs<K, V> {
+        self.sort();
+        let Self { parts, .. } = self;
+        // The parts by their next keys; of those with one key the youngest first, which counts.
+        let mut heap = BinaryHeap::new();
+        let mut parts: Vec<Part> = parts.into_iter().map(Part::new).collect();
+        for (age, part) in parts.iter().enumerate() {
+            heap.extend(part.first().map(|entry| Reverse((take::<K>(entry).0, Reverse(age)))));
+        }
+        let mut runs = Runs { runs: OrdMap::new(), len: 0, value: PhantomData };
+        let (mut bytes, mut count, mut name, mut last) = (Vec::new(), 0, None, None);
+        while let Some(Reverse((key, Reverse(age)))) = heap.pop() {
+            let part = &mut parts[age];
+            if last != Some(key) {
+                last = Some(key);
+                name.get_or_insert(key);
+                bytes.extend_from_slice(part.whole());
+                count += 1;
+            }
+            part.advance();
+            heap.extend(part.first().map(|entry| Reverse((take::<K>(entry).0, Reverse(age)))));
+            if count == RUN {
+                runs.push(name.take(), (count, &bytes));
+                count = 0;
+                bytes.clear();
+            }
+        }
+        runs.push(name, (count, &bytes));
+        runs
+    }
+}
+
+/// A sorted part that is read from the front.
+struct Part {
+    run: Option<Run>,
+    /// Where its next entry begins.
+    at: usize,
+    rest: std::vec::IntoIter<Run>,
+}
+
+impl Part {
+    fn new(runs: Vec<Run>) -> Self {
+        let mut rest = runs.into_iter();
+        Self { run: rest.next(), at: 1, rest }
+    }
+
+    fn first(&self) -> Option<&[u8]> {
+        first(&self.run.as_ref()?[self.at..]).map(|(entry, _)| entry)
+    }
+
+    /// The next entry, with its length.
+    fn whole(&self) -> &[u8] {
+        let run = self.run.as_ref().map_or(&[][..], |run| &run[self.at..]);
+        let behind = first(run).map_or(0, |(_, behind)| behind.len());
+        &run[..run.len() - behind]
+    }
+
+    fn advance(&mut self) {
+        self.at += self.whole().len();
+        if self.run.as_ref().is_some_and(|run| run.len() == self.at) {
+            (self.run, self.at) = (self.rest.next(), 1);
+        }
     }
 }
 
@@ -468,7 +533,7 @@ impl<K, V> Default for PackedMap<K, V> {
 }
 
 fn pile<K: Key, V: Value>(map: &OrdMap<K, V>) -> Pile<K> {
-    let mut pile = Pile { bytes: Vec::new(), ends: Vec::new() };
+    let mut pile = Pile { bytes: Vec::new(), spans: Vec::new(), parts: Vec::new() };
     for (&key, value) in map {
         pile.push(key, value);
     }
@@ -703,11 +768,13 @@ mod tests {
 
     #[test]
     fn of_two_entries_with_one_key_the_later_one_counts() {
-        let all = (0..2000).map(|n| (n % 500, text((n / 500) as u8)));
-        let map: Map = all.collect();
-        check_runs(&map);
-        assert_eq!(map, (0..500).map(|key| (key, text(3))).collect());
-        assert!(is_packed(&map));
+        // Within one part that is sorted at once, and in several.
+        for keys in [500, 5000] {
+            let map: Map = (0..4 * keys).map(|n| (n % keys, text((n / keys) as u8))).collect();
+            check_runs(&map);
+            assert_eq!(map, (0..keys).map(|key| (key, text(3))).collect());
+            assert!(is_packed(&map));
+        }
     }
 
     #[test]
