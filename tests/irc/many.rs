@@ -82,7 +82,7 @@ fn many_peerings_are_kept_as_few_are() {
     // A call that was made before the crash is known, and its pair has its peering.
     let target = Target { region: Region(1), account: ALICE, network: Network(1) };
     let wish = Request::Create { network: Network(1), target, resolve_names: false };
-    let again = net.ask_as(0, ALICE, 1, wish.clone());
+    let again = net.ask_as(0, ALICE, 1, wish);
     assert_eq!(again, Ok(Answer::Done { id: ids[0], state: Label::InitiatingRequest }));
     assert_eq!(net.ask(0, ALICE, wish), Err(CallError::PairBusy(ids[0])));
     // Two of three end, in no order, and are forgotten.
