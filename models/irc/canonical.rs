@@ -350,9 +350,9 @@ pub(crate) fn blank(ledger: &mut Ledger) {
     for (id, record) in dated {
         ledger.records.insert(id, Record { since: 0, ..record });
     }
-    let all: Vec<u64> = ledger.tokens.iter().map(|(&token, _)| token).collect();
+    let all: Vec<u64> = ledger.tokens.keys().collect();
     for token in all {
-        let Some(kept) = ledger.tokens.get(&token).cloned() else { continue };
+        let Some(kept) = ledger.tokens.cloned(&token) else { continue };
         if let Answer::Done { id, state } = kept.result
             && (state != Label::Deleted || kept.at != 0)
         {

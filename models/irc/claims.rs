@@ -361,7 +361,7 @@ fn has_label(state: &ClaimState, label: Label) -> bool {
             .ledger
             .peerings
             .iter()
-            .any(|(id, peering)| peering.label(one.ledger.on.contains(id)) == label),
+            .any(|(id, peering)| peering.label(one.ledger.on.contains(&id)) == label),
         _ => false,
     }
 }

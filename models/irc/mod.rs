@@ -248,7 +248,7 @@ pub fn is_open(state: &ControlState, towards: Region) -> bool {
 pub fn labels(state: &ControlState) -> BTreeMap<OpId, Label> {
     let ledger = &state.ledger;
     let label = |id: &OpId| ledger.on.contains(id);
-    ledger.peerings.iter().map(|(&id, one)| (id, one.label(label(&id)))).collect()
+    ledger.peerings.iter().map(|(id, one)| (id, one.label(label(&id)))).collect()
 }
 
 /// Whether the audit log has an entry for each label that has changed in a step, and no other, and is a
@@ -325,7 +325,7 @@ impl IrcObserver {
             let is_restore = matches!(action, Action::Intervene(_));
             let mut fallen = old.on.iter().filter(|(id, _)| !new.on.contains(id));
             after.ghost.wrong.half_fell |= fallen.any(|(id, _)| {
-                is_restore || new.peerings.get(id).is_some_and(|one| one.wants_half())
+                is_restore || new.peerings.get(&id).is_some_and(|one| one.wants_half())
             });
         }
     }
@@ -335,7 +335,7 @@ impl IrcObserver {
             .nodes
             .iter()
             .filter_map(|node| node.state.as_ref())
-            .flat_map(|state| state.ledger.peerings.iter().map(|(&id, _)| id))
+            .flat_map(|state| state.ledger.peerings.keys())
             .collect();
         for id in ids {
             let mut ends = Vec::new();

@@ -19,7 +19,7 @@ fn ledgers(state: &IrcState) -> impl Iterator<Item = &Ledger> {
 }
 
 fn ids(state: &IrcState) -> BTreeSet<OpId> {
-    running(state).flat_map(|one| one.ledger.peerings.iter().map(|(&id, _)| id)).collect()
+    running(state).flat_map(|one| one.ledger.peerings.keys()).collect()
 }
 
 /// Whether a region has begun more operations than it knows.

@@ -30,7 +30,7 @@ pub fn one_decision<'a>(ledgers: impl Iterator<Item = &'a Ledger>, id: OpId) -> 
 
 /// S2: each fact lies under the seal of the region that alone may write it.
 pub fn facts_are_of_their_writers(ledger: &Ledger, keys: &BTreeMap<Region, SealKey>) -> bool {
-    ledger.peerings.iter().all(|(&id, one)| {
+    ledger.peerings.iter().all(|(id, one)| {
         let accepter = one.requested.facts.target.region;
         let by_requester =
             keys.get(&id.requester).is_some_and(|key| key.has_sealed(id, &one.requested));
@@ -44,7 +44,7 @@ pub fn facts_are_of_their_writers(ledger: &Ledger, keys: &BTreeMap<Region, SealK
 /// S3, S8: outside a freeze a half that is on is accepted, and no delete flag is known to its side.
 pub fn half_is_justified(ledger: &Ledger) -> bool {
     ledger.peerings.iter().all(|(id, peering)| {
-        !is_open(ledger, peering.peer(*id)) || !ledger.on.contains(id) || peering.wants_half()
+        !is_open(ledger, peering.peer(id)) || !ledger.on.contains(&id) || peering.wants_half()
     })
 }
 
@@ -62,14 +62,14 @@ pub fn one_live_per_pair(ledger: &Ledger) -> bool {
     ledger
         .peerings
         .iter()
-        .filter(|(id, peering)| !peering.is_dead() && is_open(ledger, peering.peer(**id)))
-        .all(|(id, peering)| pairs.insert(peering.pair(*id)))
+        .filter(|(id, peering)| !peering.is_dead() && is_open(ledger, peering.peer(*id)))
+        .all(|(id, peering)| pairs.insert(peering.pair(id)))
 }
 
 /// S11: what has had its effect of the other side is never newer than what that side has sent: the
 /// numbers of its operations of one life are below the next one.
 pub fn effects_were_sent(ledger: &Ledger, others: &BTreeMap<Region, &Ledger>) -> bool {
-    ledger.peerings.iter().all(|(&id, one)| {
+    ledger.peerings.iter().all(|(id, one)| {
         let Some((n, op)) = one.seen else { return true };
         let sender = others.get(&one.peer(id));
         let there = sender.and_then(|sender| Some((sender, sender.peerings.get(&id)?)));
@@ -91,7 +91,7 @@ pub fn quota_kept(ledger: &Ledger, quota: usize) -> bool {
 /// E4, S5: nothing lives with a region that was declared gone.
 pub fn disposed_is_fenced(ledger: &Ledger) -> bool {
     ledger.peerings.iter().all(|(id, peering)| {
-        let peer = ledger.peers.get(&peering.peer(*id));
+        let peer = ledger.peers.get(&peering.peer(id));
         peering.is_dead() || peer.is_none_or(|peer| !peer.disposed)
     })
 }
@@ -100,7 +100,7 @@ pub fn disposed_is_fenced(ledger: &Ledger) -> bool {
 pub fn dead_is_decided(ledger: &Ledger) -> bool {
     ledger.peerings.iter().all(|(id, peering)| {
         peering.side == Side::Requester
-            || !is_open(ledger, peering.peer(*id))
+            || !is_open(ledger, peering.peer(id))
             || !(peering.requested.facts.deleted && peering.is_undecided())
     })
 }
@@ -161,7 +161,7 @@ pub fn check_history(entries: &[(u64, Entry)], ledger: &Ledger) -> Result<(), St
         }
     }
     let now: BTreeMap<OpId, Option<Label>> =
-        ledger.peerings.iter().map(|(&id, _)| (id, ledger.label(id))).collect();
+        ledger.peerings.keys().map(|id| (id, ledger.label(id))).collect();
     labels.retain(|_, label| label.is_some());
     if labels != now {
         return Err("S15: the audit log does not end in what the region has".to_owned());
@@ -284,7 +284,7 @@ mod tests {
         assert!(facts_are_of_their_writers(&good, &keys()));
         let with = |change: &dyn Fn(&mut Peering)| {
             let mut ledger = good.clone();
-            let mut peering = ledger.peerings.get(&ID).expect("there").clone();
+            let mut peering = ledger.peerings.cloned(&ID).expect("there");
             change(&mut peering);
             ledger.peerings.insert(ID, peering);
             ledger
@@ -303,7 +303,7 @@ mod tests {
     fn an_effect_that_nobody_has_sent_is_told() {
         let seen = |seen| {
             let mut ledger = ledger();
-            let mut peering = ledger.peerings.get(&ID).expect("there").clone();
+            let mut peering = ledger.peerings.cloned(&ID).expect("there");
             peering.seen = seen;
             ledger.peerings.insert(ID, peering);
             ledger

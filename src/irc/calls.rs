@@ -122,7 +122,7 @@ impl Desk<'_> {
         };
         let ledger = &self.state.ledger;
         let mut all = self.state.index.of_pair(pair);
-        all.find(|id| ledger.peerings.get(id).is_some_and(is_busy))
+        all.find(|id| ledger.peerings.get(id).is_some_and(|one| is_busy(&one)))
     }
 
     /// How many live peerings a network of this region has.
@@ -150,7 +150,7 @@ impl Desk<'_> {
             Side::Requester => account,
             Side::Accepter => target.account,
         };
-        if owner == caller { Ok(peering.clone()) } else { Err(CallError::NotOwner) }
+        if owner == caller { Ok(peering.into_owned()) } else { Err(CallError::NotOwner) }
     }
 
     /// What is not here may be under way, or may never have been.
@@ -215,7 +215,7 @@ impl Desk<'_> {
             }
             Effect::WriteOptions => unreachable!("options have a call of their own"),
         }
-        let peering = self.state.ledger.peerings.get(&id).cloned().ok_or(CallError::NotFound)?;
+        let peering = self.state.ledger.peerings.cloned(&id).ok_or(CallError::NotFound)?;
         Ok(Answer::Done { id, state: self.label(id, &peering) })
     }
 

@@ -269,7 +269,7 @@ impl Desk<'_> {
 
     /// Takes up what a crash has interrupted.
     fn resume(&mut self) {
-        let ids: Vec<OpId> = self.state.ledger.peerings.iter().map(|(&id, _)| id).collect();
+        let ids: Vec<OpId> = self.state.ledger.peerings.keys().collect();
         for id in ids {
             self.align_half(id);
         }
@@ -339,9 +339,9 @@ impl Desk<'_> {
     /// The first terminal label stays.
     fn note_terminal(&mut self, id: OpId) {
         let Some(peering) = self.state.ledger.peerings.get(&id) else { return };
-        let label = self.label(id, peering);
+        let label = self.label(id, &peering);
         if label.is_terminal() && peering.terminal.is_none() {
-            let peering = Peering { terminal: Some(label), ..peering.clone() };
+            let peering = Peering { terminal: Some(label), ..peering.into_owned() };
             self.write(id, Some(peering));
         }
     }
@@ -422,7 +422,7 @@ impl Desk<'_> {
         }
         due.sort_unstable();
         for id in due {
-            let Some(mut peering) = self.state.ledger.peerings.get(&id).cloned() else { continue };
+            let Some(mut peering) = self.state.ledger.peerings.cloned(&id) else { continue };
             if peering.side == Side::Accepter {
                 self.decide(id, &mut peering, Decision::Expired);
                 self.put(id, peering);

@@ -19,6 +19,7 @@ use super::audit::{Entry, KEPT};
 use super::facts::{from_bytes, to_bytes};
 use super::ledger::Ledger;
 use crate::durable::Durable;
+use crate::packed::{Filling, Key, PackedMap, Value};
 use crate::persistent::PersistentMap;
 
 /// Keys are postcard forms: an order that no reader relies on, since a ledger is read whole.
@@ -74,6 +75,18 @@ fn map<K, V>(
     });
 }
 
+fn packed<K: Key, V: Value + PartialEq>(
+    kind: u8,
+    after: &PackedMap<K, V>,
+    before: Option<&PackedMap<K, V>>,
+    put: &mut dyn FnMut(Vec<u8>, Option<Vec<u8>>),
+) {
+    let empty = PackedMap::default();
+    after.difference(before.unwrap_or(&empty), |key, value| {
+        put(row(kind, &key), value.map(to_bytes));
+    });
+}
+
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     from_bytes(bytes).ok_or_else(|| "a row cannot be read".to_owned())
 }
@@ -95,15 +108,17 @@ impl Durable for Storage {
             }
         });
         map(b'n', &after.notices, before.map(|before| &before.notices), put);
-        map(b'o', &after.on, before.map(|before| &before.on), put);
-        map(b'p', &after.peerings, before.map(|before| &before.peerings), put);
+        packed(b'o', &after.on, before.map(|before| &before.on), put);
+        packed(b'p', &after.peerings, before.map(|before| &before.peerings), put);
         map(b'r', &after.peers, before.map(|before| &before.peers), put);
-        map(b't', &after.tokens, before.map(|before| &before.tokens), put);
+        packed(b't', &after.tokens, before.map(|before| &before.tokens), put);
         map(b'w', &after.records, before.map(|before| &before.records), put);
     }
 
     fn restore(rows: &mut dyn Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Option<Self>, String> {
         let mut ledger = Ledger::default();
+        let (mut on, mut peerings, mut tokens) =
+            (Filling::default(), Filling::default(), Filling::default());
         let mut head = None;
         let mut any = false;
         for (key, value) in rows {
@@ -121,10 +136,10 @@ impl Durable for Storage {
                     }
                 }
                 [b'n', key @ ..] => drop(ledger.notices.insert(read(key)?, read(&value)?)),
-                [b'o', key @ ..] => drop(ledger.on.insert(read(key)?, read(&value)?)),
-                [b'p', key @ ..] => drop(ledger.peerings.insert(read(key)?, read(&value)?)),
+                [b'o', key @ ..] => on.insert(read(key)?, read(&value)?),
+                [b'p', key @ ..] => peerings.insert(read(key)?, read(&value)?),
                 [b'r', key @ ..] => drop(ledger.peers.insert(read(key)?, read(&value)?)),
-                [b't', key @ ..] => drop(ledger.tokens.insert(read(key)?, read(&value)?)),
+                [b't', key @ ..] => tokens.insert(read(key)?, read(&value)?),
                 [b'w', key @ ..] => drop(ledger.records.insert(read(key)?, read(&value)?)),
                 _ => return Err(format!("a row has the unknown key {key:02x?}")),
             }
@@ -132,6 +147,9 @@ impl Durable for Storage {
         match head {
             Some(head) => {
                 ledger.head = head;
+                ledger.on = on.finish();
+                ledger.peerings = peerings.finish();
+                ledger.tokens = tokens.finish();
                 Ok(Some(Self::Control(ledger)))
             }
             None if any => Err("the rows have no head".to_owned()),

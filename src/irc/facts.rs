@@ -275,7 +275,8 @@ impl Bundle {
 
 /// The postcard form of a value.
 pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("memory is the only limit")
+    // Room for nearly all of them: to grow costs more than to write.
+    postcard::to_extend(value, Vec::with_capacity(64)).expect("memory is the only limit")
 }
 
 /// Reads a value that fills all of these bytes.

@@ -76,7 +76,7 @@ impl Desk<'_> {
             let notice = self.state.ledger.notices.get(&id)?;
             return Some((notice.to, notice.version.1));
         }
-        let mut peering = self.state.ledger.peerings.get(&id)?.clone();
+        let mut peering = self.state.ledger.peerings.cloned(&id)?;
         let op = peering.next_op;
         peering.next_op += 1;
         let remote = peering.peer(id);
@@ -186,7 +186,7 @@ impl Desk<'_> {
                 };
                 let mine = self.state.index.with(region, after);
                 let mut digests: Vec<(OpId, u64)> = mine
-                    .filter_map(|id| Some((id, digest_of(id, ledger.peerings.get(&id)?))))
+                    .filter_map(|id| Some((id, digest_of(id, &*ledger.peerings.get(&id)?))))
                     .take(DIGESTS_MAX + 1)
                     .collect();
                 let more = digests.len() > DIGESTS_MAX;
@@ -218,7 +218,7 @@ impl Desk<'_> {
     /// The facts that this region writes of a peering, as they travel.
     pub(super) fn own_facts(&self, id: OpId) -> Option<Body> {
         let peering = self.state.ledger.peerings.get(&id)?;
-        Some(super::remote::own_bundle(peering))
+        Some(super::remote::own_bundle(&peering))
     }
 
     // ---------------------------------------------------------------------------------------------

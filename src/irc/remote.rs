@@ -131,7 +131,7 @@ impl Desk<'_> {
 
     fn apply(&mut self, from: Region, id: OpId, version: (u64, u64), body: &Body) -> Status {
         let Some(bundle) = from_bytes::<Bundle>(&body.0) else { return Status::Refused };
-        let known = self.state.ledger.peerings.get(&id).cloned();
+        let known = self.state.ledger.peerings.cloned(&id);
         // A region writes its own side's facts, of operations that concern this one (I-30).
         //= SPEC IRC-22
         let has_authority = match &bundle {
@@ -169,7 +169,7 @@ impl Desk<'_> {
             self.raise_flag(id, &mut peering);
         }
         self.put(id, peering);
-        Status::Ok(own_bundle(&self.state.ledger.peerings.get(&id).expect("just put").clone()))
+        Status::Ok(own_bundle(&self.state.ledger.peerings.cloned(&id).expect("just put")))
     }
 
     /// Joins the other side's facts.
@@ -293,7 +293,7 @@ impl Desk<'_> {
         let rival = {
             let mut all = self.state.index.of_pair(pair).filter_map(|id| {
                 let rival = self.state.ledger.peerings.get(&id)?;
-                (!rival.is_dead()).then(|| (id, rival.clone()))
+                (!rival.is_dead()).then(|| (id, rival.into_owned()))
             });
             all.next()
         };
@@ -363,7 +363,7 @@ impl Desk<'_> {
         if record.kind != Kind::PEERING {
             return;
         }
-        let Some(mut peering) = self.state.ledger.peerings.get(&record.id).cloned() else { return };
+        let Some(mut peering) = self.state.ledger.peerings.cloned(&record.id) else { return };
         match body.map(|body| from_bytes::<Bundle>(&body.0)) {
             Some(Some(_)) if peering.stuck => {}
             Some(Some(bundle)) => {

@@ -238,7 +238,7 @@ impl Desk<'_> {
 
     fn merge(&mut self, region: Region, items: &[Item]) {
         for item in items {
-            let known = self.state.ledger.peerings.get(&item.id).cloned();
+            let known = self.state.ledger.peerings.cloned(&item.id);
             let side = match item.id.requester {
                 requester if requester == self.cp.region => Side::Requester,
                 requester if requester == region => Side::Accepter,
@@ -425,7 +425,7 @@ impl Desk<'_> {
             self.drop_record(record);
         }
         for id in self.with(region) {
-            let Some(mut peering) = self.state.ledger.peerings.get(&id).cloned() else { continue };
+            let Some(mut peering) = self.state.ledger.peerings.cloned(&id) else { continue };
             if !peering.is_dead() && self.has_better(id, &peering) {
                 self.raise_flag(id, &mut peering);
             }
@@ -462,7 +462,7 @@ impl Desk<'_> {
         all.any(|other_id| {
             let other = self.state.ledger.peerings.get(&other_id);
             other.is_some_and(|other| {
-                other_id != id && !other.is_dead() && rank(other_id, other) < rank(id, peering)
+                other_id != id && !other.is_dead() && rank(other_id, &other) < rank(id, peering)
             })
         })
     }
@@ -474,8 +474,7 @@ impl Desk<'_> {
             .state
             .ledger
             .on
-            .iter()
-            .map(|(&id, ())| id)
+            .keys()
             .filter(|id| !self.state.ledger.peerings.contains(id))
             .filter(|id| id.requester == region || (id.requester == self.cp.region && all_open))
             .collect();
@@ -522,7 +521,7 @@ impl Desk<'_> {
                 self.release(Work::Record(record));
                 self.drop_record(record);
             }
-            let Some(mut peering) = self.state.ledger.peerings.get(&id).cloned() else { continue };
+            let Some(mut peering) = self.state.ledger.peerings.cloned(&id) else { continue };
             if !peering.is_dead() {
                 self.raise_flag(id, &mut peering);
             }

@@ -47,8 +47,9 @@ const FORMAT_VERSION: u32 = 2;
 /// remember besides.
 const KIND_ACTOR: u8 = 0;
 const CHECKSUM_LEN: usize = 8;
-/// redb's own default is a gigabyte, and a test has many nodes in one process.
-const CACHE_BYTES: usize = 16 << 20;
+/// All of the rows are in memory as what they mean: only commits read the file, and few of its pages. (The default of
+/// redb is a gigabyte.)
+const CACHE_BYTES: usize = 4 << 20;
 /// How many saves one transaction takes at most, so that no save waits for very many others.
 const BATCH_MAX: usize = 1024;
 
@@ -215,7 +216,7 @@ impl Reader {
             let (path, reason) = (self.path.clone(), "the node has ended".to_owned());
             return Err(StorageError::Io { path, reason });
         };
-        rows(&db, &self.path, lease)
+        with_rows(&db, &self.path, lease, |rows| rows.collect())
     }
 }
 
@@ -304,8 +305,8 @@ impl Store {
     /// [`StorageError::Corrupt`] if a row's checksum is wrong, or if the rows are not ones that
     /// this kind of storage writes.
     pub fn restore<S: Durable>(&self, lease: u16) -> Result<Option<S>, StorageError> {
-        let rows = rows(&self.db, &self.path, lease)?;
-        S::restore(&mut rows.into_iter()).map_err(|reason| {
+        let restored = with_rows(&self.db, &self.path, lease, |rows| S::restore(rows))?;
+        restored.map_err(|reason| {
             corrupt_row(&self.path, format!("the rows of lease {lease}: {reason}"))
         })
     }
@@ -458,30 +459,36 @@ fn commit_until_end(store: Store, shared: &Shared, progress: &watch::Sender<Prog
 }
 
 /// The rows of one lease in the order of their keys, checked.
-fn rows(db: &Database, path: &Path, lease: u16) -> Result<Vec<KeyedRow>, StorageError> {
-    let read = || -> Result<Vec<KeyedRow>, redb::Error> {
-        let txn = db.begin_read()?;
-        let table = match txn.open_table(ROWS) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table?,
-        };
-        let first = row_key(lease, KIND_ACTOR, &[]);
-        let end = row_key(lease, KIND_ACTOR + 1, &[]);
-        let mut rows = Vec::new();
-        for row in table.range(first.as_slice()..end.as_slice())? {
-            let (key, value) = row?;
-            rows.push((key.value().to_vec(), value.value().to_vec()));
-        }
-        Ok(rows)
+fn with_rows<T>(
+    db: &Database,
+    path: &Path,
+    lease: u16,
+    read: impl FnOnce(&mut dyn Iterator<Item = KeyedRow>) -> T,
+) -> Result<T, StorageError> {
+    let txn = db.begin_read().map_err(|error| corrupt(path, &error))?;
+    let table = match txn.open_table(ROWS) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(read(&mut std::iter::empty())),
+        table => table.map_err(|error| corrupt(path, &error))?,
     };
-    let mut checked = Vec::new();
-    for (key, value) in read().map_err(|error| corrupt(path, &error))? {
-        let Some(value) = unseal(&key, &value) else {
-            return Err(corrupt_row(path, format!("a row of lease {lease} has a wrong checksum")));
-        };
-        checked.push((key[row_key(0, 0, &[]).len()..].to_vec(), value.to_vec()));
-    }
-    Ok(checked)
+    let first = row_key(lease, KIND_ACTOR, &[]);
+    let end = row_key(lease, KIND_ACTOR + 1, &[]);
+    let rows = table.range(first.as_slice()..end.as_slice());
+    let rows = rows.map_err(|error| corrupt(path, &error))?;
+    let mut failed = None;
+    let checked = rows.map(|row| {
+        let (key, value) = row.map_err(|error| corrupt(path, &error))?;
+        let (key, value) = (key.value(), value.value());
+        let value = unseal(key, value).ok_or_else(|| {
+            corrupt_row(path, format!("a row of lease {lease} has a wrong checksum"))
+        })?;
+        Ok((key[first.len()..].to_vec(), value.to_vec()))
+    });
+    let mut sound = checked.map_while(|row| row.map_err(|error| failed = Some(error)).ok()).fuse();
+    let result = read(&mut sound);
+    // Whatever is wrong with the rest is said as well.
+    sound.by_ref().for_each(drop);
+    drop(sound);
+    failed.map_or(Ok(result), Err)
 }
 
 fn corrupt_row(path: &Path, reason: String) -> StorageError {

@@ -134,17 +134,17 @@ impl Customers {
             return Request::Change { id, verb: Verb::Delete };
         }
         let known: Vec<_> = match control(views, region) {
-            Some(view) => view.ledger.peerings.iter().map(|(&id, one)| (id, one)).collect(),
+            Some(view) => view.ledger.peerings.iter().collect(),
             None => Vec::new(),
         };
         let what = rng.random_range(0..10);
-        match known.iter().choose(rng) {
-            Some(&(id, one)) if what >= 4 => {
+        match known.into_iter().choose(rng) {
+            Some((id, one)) if what >= 4 => {
                 let verb = match (what, one.side) {
                     (4..7, Side::Accepter) => Verb::Accept,
                     (7, Side::Accepter) => Verb::Reject,
                     (8, _) | (4, Side::Requester) => Verb::Delete,
-                    _ => return modify(id, one, rng),
+                    _ => return modify(id, &one, rng),
                 };
                 Request::Change { id, verb }
             }
@@ -173,7 +173,7 @@ impl Customers {
             let target = one.requested.facts.target.region;
             one.side == Side::Requester && target == Region(region) && one.is_undecided()
         })
-        .map(|(&id, _)| id)
+        .map(|(id, _)| id)
         .choose(rng)
     }
 

@@ -161,7 +161,7 @@ impl Taken<'_> {
         });
         thawed.all(|region| {
             self.after.ledger.peerings.iter().all(|(id, one)| {
-                let is_theirs = one.side == Side::Accepter && one.peer(*id) == region;
+                let is_theirs = one.side == Side::Accepter && one.peer(id) == region;
                 !(is_theirs && one.is_dead() && one.is_undecided() && !one.stuck)
             })
         })
@@ -258,7 +258,7 @@ impl Taken<'_> {
             return true;
         }
         self.before.ledger.peerings.iter().all(|(id, one)| {
-            self.after.ledger.peerings.contains(id) || !past.lives(*id, one.peer(*id))
+            self.after.ledger.peerings.contains(&id) || !past.lives(id, one.peer(id))
         })
     }
 

@@ -458,13 +458,13 @@ fn is_quota_kept(before: &Ledger, after: &Ledger, quota: usize) -> bool {
         if one.side != Side::Accepter || !one.is_undecided() || one.is_dead() {
             continue;
         }
-        let peer = after.peers.get(&one.peer(*id));
+        let peer = after.peers.get(&one.peer(id));
         let is_recovered = peer
-            .and_then(|peer| peer.lost.recovered.get(id))
+            .and_then(|peer| peer.lost.recovered.get(&id))
             .is_some_and(|recovered| recovered.existence);
         let at = pending.entry(one.requested.facts.target.network.0).or_default();
         at.0 += 1;
-        at.1 |= !before.peerings.contains(id) && !is_recovered;
+        at.1 |= !before.peerings.contains(&id) && !is_recovered;
     }
     pending.values().all(|&(count, has_new)| count <= quota || !has_new)
 }

@@ -3,6 +3,7 @@
 mod carrying;
 mod customers;
 mod halves;
+mod many;
 mod net;
 mod operators;
 mod pace;

@@ -201,7 +201,7 @@ fn options_change_only_as_expected() {
     net.settle();
     assert_eq!(net.labels(id), both(Label::Active));
     for region in [0, 1] {
-        let one = net.control(region).ledger.peerings.get(&id).expect("here").clone();
+        let one = net.control(region).ledger.peerings.cloned(&id).expect("here");
         assert!(
             one.requested.facts.options.resolve_names && one.decided.facts.options.resolve_names
         );

@@ -51,7 +51,7 @@ fn own_facts_come_back_under_the_own_seal_only() {
     let backup = net.saved[1].clone().expect("saved");
     // R says that A has accepted.
     let Some(PartyState::Control(state)) = &mut net.states[0] else { panic!("a control plane") };
-    let mut forged = state.ledger.peerings.get(&id).expect("here").clone();
+    let mut forged = state.ledger.peerings.cloned(&id).expect("here");
     forged.decided.facts.decision = Some(Decision::Accepted);
     state.ledger.peerings.insert(id, forged);
     state.reindex();
@@ -284,7 +284,7 @@ fn stuck(net: &mut Net) -> OpId {
     let id = accepted(net, 1);
     let backup = net.saved[1].clone().expect("saved");
     let Some(PartyState::Control(state)) = &mut net.states[0] else { panic!("a control plane") };
-    let mut forged = state.ledger.peerings.get(&id).expect("here").clone();
+    let mut forged = state.ledger.peerings.cloned(&id).expect("here");
     forged.decided.seal ^= 1;
     state.ledger.peerings.insert(id, forged);
     state.reindex();

@@ -77,13 +77,13 @@ pub fn check(left: &[Left], stories: &[Story], starts: &[Vec<u64>], quota: usize
         let grows = starts.is_sorted_by(|one, next| one < next);
         assert!(grows && starts.last() <= Some(&ledger.head.start), "{who}: {starts:?} (S10)");
         assert_eq!(ledger.records.len(), 0, "{who}: nothing is left to be told (S9)");
-        for (&id, ()) in ledger.on.iter() {
+        for id in ledger.on.keys() {
             assert!(ledger.peerings.contains(&id), "{id:?}: no half without a peering (S3)");
         }
         let born: u64 = ledger.head.born.values().sum();
         let own = ledger.peerings.iter().filter(|(id, _)| id.requester == region(index)).count();
         assert_eq!(born, own as u64, "{who}: no creation but those that are there (S6)");
-        for (&id, _) in ledger.peerings.iter() {
+        for id in ledger.peerings.keys() {
             known.insert(id);
             check_peering(&ledgers, region(index), id);
         }

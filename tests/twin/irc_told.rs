@@ -33,7 +33,7 @@ fn digest<T: Serialize>(value: &T) -> u64 {
 pub(crate) fn learn(digests: &mut Digests, state: &IrcState) {
     for node in &state.nodes {
         let Some(Storage::Control(ledger)) = &node.storage else { continue };
-        for (&id, one) in ledger.peerings.iter() {
+        for (id, one) in ledger.peerings.iter() {
             let number = digest(&(id, one.requested, one.decided));
             digests.entry(number).or_insert_with(|| item(id, Some((one.requested, one.decided))));
         }
@@ -148,10 +148,10 @@ fn ledger(ledger: &Ledger) -> Value {
         ("nextNonce", head.next_nonce.into()),
         (
             "peerings",
-            Value::function(ledger.peerings.iter().map(|(&id, one)| (op(id), peering(id, one)))),
+            Value::function(ledger.peerings.iter().map(|(id, one)| (op(id), peering(id, &one)))),
         ),
         ("records", Value::function(records)),
-        ("on", Value::Set(ledger.on.iter().map(|(&id, ())| op(id)).collect())),
+        ("on", Value::Set(ledger.on.keys().map(op).collect())),
         ("peers", Value::function(ledger.peers.iter().map(|(&one, of)| (region(one), peer(of))))),
     ])
 }

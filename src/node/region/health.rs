@@ -198,7 +198,7 @@ impl Health {
         for label in Label::ALL {
             let ledger = &view.ledger;
             let is_it = |id| ledger.label(id) == Some(label);
-            let count = ledger.peerings.iter().filter(|&(&id, _)| is_it(id)).count();
+            let count = ledger.peerings.keys().filter(|&id| is_it(id)).count();
             gauge!("irc_peerings", "state" => label.to_string()).set(count as f64);
         }
         let different = disagreements(view);

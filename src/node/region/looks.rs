@@ -9,7 +9,6 @@ use crate::irc::facts::{OpId, Region};
 use crate::irc::ledger::{Link, Record};
 use crate::irc::msg::RecordId;
 use crate::irc::pace::Breaker;
-use crate::irc::peering::Peering;
 use crate::irc::{ControlView, View};
 use crate::node::lines::Answer;
 
@@ -41,7 +40,7 @@ pub(super) fn disagreements(view: &ControlView) -> Vec<Disagreement> {
         oldest.entry(what.id).or_insert((record, what.since));
     }
     let all = ledger.peerings.iter();
-    all.filter_map(|(&id, one): (&OpId, &Peering)| {
+    all.filter_map(|(id, one)| {
         let peer = one.peer(id);
         let state = ledger.peers.get(&peer);
         let is_disposed = state.is_some_and(|peer| peer.disposed);
@@ -85,7 +84,7 @@ impl Control {
             View::Control(view) => {
                 let head = &view.ledger.head;
                 let mut labels = Map::new();
-                for (&id, _) in view.ledger.peerings.iter() {
+                for id in view.ledger.peerings.keys() {
                     let label = view.label(id).map(|label| label.to_string()).unwrap_or_default();
                     let count = labels.entry(label).or_insert(0.into());
                     *count = (count.as_u64().unwrap_or(0) + 1).into();

@@ -58,14 +58,14 @@ impl Control {
     fn changes(&self, before: &ControlView, after: &ControlView) -> Map<String, Value> {
         let config = &self.inner.config;
         let mut peerings = Vec::new();
-        after.ledger.peerings.difference(&before.ledger.peerings, |&id, _| {
+        after.ledger.peerings.difference(&before.ledger.peerings, |id, _| {
             let (from, to) = (before.label(id), after.label(id));
             if from != to && peerings.len() < CHANGES_MAX {
                 peerings.push(json!({ "id": id_text(config, id), "from": from, "to": to }));
             }
         });
         let mut halves = Vec::new();
-        after.ledger.on.difference(&before.ledger.on, |&id, on| {
+        after.ledger.on.difference(&before.ledger.on, |id, on| {
             if halves.len() < CHANGES_MAX {
                 halves.push(json!({ "id": id_text(config, id), "on": on.is_some() }));
             }

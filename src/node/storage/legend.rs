@@ -10,7 +10,9 @@ use std::time::Duration;
 use redb::{Durability, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 
-use super::{META, StorageError, Store, commit_error, corrupt, corrupt_row, rows, seal, unseal};
+use super::{
+    META, StorageError, Store, commit_error, corrupt, corrupt_row, seal, unseal, with_rows,
+};
 
 /// The key of the legend in the table `meta`.
 const KEY: &str = "legend";
@@ -52,7 +54,7 @@ impl Store {
                 let (path, expected) = (self.path.clone(), expected.clone());
                 Err(StorageError::OtherLegend { path, found, expected })
             }
-            None if rows(&self.db, &self.path, INDEX)?.is_empty() => Ok(()),
+            None if with_rows(&self.db, &self.path, INDEX, |rows| rows.next().is_none())? => Ok(()),
             None => Err(missing(&self.path)),
         }
     }
