@@ -223,7 +223,7 @@ impl Customers {
         let region = rng.random_range(0..self.regions.regions);
         let here = control(views, region)
             .into_iter()
-            .flat_map(|view| view.ledger.peerings.iter().map(|(&id, _)| id));
+            .flat_map(|view| view.ledger.peerings.keys());
         let id = match rng.random_range(0..4) {
             0 => self.asked_of(region, views, rng),
             1 => {
@@ -310,14 +310,14 @@ fn is_due(view: &ControlView) -> Option<OpId> {
         let is_late = one.decided.facts.deadline.is_some_and(|deadline| deadline <= clock);
         one.side == Side::Accepter && one.is_undecided() && !one.is_dead() && is_late
     });
-    all.find(|(id, one)| is_open(view, one.peer(**id))).map(|(&id, _)| id)
+    all.find(|(id, one)| is_open(view, one.peer(*id))).map(|(id, _)| id)
 }
 
 /// A peering of a region towards which this one is frozen; not each time.
 fn is_kept_waiting(view: &ControlView, rng: &mut StdRng) -> Option<OpId> {
     let all = view.ledger.peerings.iter();
-    let waiting = all.filter(|(id, one)| !one.is_dead() && !is_open(view, one.peer(**id)));
-    let id = waiting.map(|(&id, _)| id).choose(rng)?;
+    let waiting = all.filter(|(id, one)| !one.is_dead() && !is_open(view, one.peer(*id)));
+    let id = waiting.map(|(id, _)| id).choose(rng)?;
     rng.random_bool(0.3).then_some(id)
 }
 
