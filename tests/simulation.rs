@@ -27,7 +27,13 @@ fn tight() -> Cluster {
     };
     timing.lease = timing.smallest_lease().expect("there is one");
     timing.validate().expect("it is safe");
-    Cluster { timing, write_every: ms(400), operate_every: ms(15_000), ..Cluster::default() }
+    Cluster {
+        timing,
+        write_every: ms(400),
+        operate_every: ms(15_000),
+        has_work: false,
+        ..Cluster::default()
+    }
 }
 
 fn run(cluster: &Cluster, seed: u64, plan: Plan, folder: &Path) -> Report {

@@ -39,6 +39,7 @@ use crate::lease::{Member, MemberState, Storage, Timer, View};
 use crate::node::Guard;
 use crate::node::clock::WakeUp;
 use crate::node::timers::Timers;
+use crate::oversight;
 use crate::step::{Effect, Input, Machine as _, step};
 
 /// What the driver is told.
@@ -254,8 +255,10 @@ impl<S: LeaseStore> Driver<S> {
         loop {
             let now = BootInstant::now();
             let Some(timer) = self.timers.fire(now, pass) else { return now };
+            let renews =
+                self.state.as_ref().and_then(|state| self.parts.actor.renews(state, &timer));
             match (timer, self.phase().and_then(Phase::holding)) {
-                (Timer::Attempt, Some(epoch)) if !self.is_alive(now) => {
+                (_, Some(epoch)) if renews == Some(epoch) && !self.is_alive(now) => {
                     tracing::warn!(
                         lease = &*self.parts.lease,
                         epoch,
@@ -277,11 +280,10 @@ impl<S: LeaseStore> Driver<S> {
     }
 
     /// Whether the work has given a sign of life within the time that it may be silent (L-36).
-    //= SPEC GUARD-12
     fn is_alive(&self, now: BootInstant) -> bool {
         let (Some(within), Some(term)) = (self.parts.alive_within, &self.term) else { return true };
         let last = BootInstant::from_nanos(term.alive.load(Ordering::Relaxed));
-        now.saturating_duration_since(last) <= within
+        oversight::is_alive(last, now, within)
     }
 
     /// The only caller of [`step`].

@@ -14,14 +14,17 @@ mod faults;
 #[cfg(feature = "check")]
 pub mod irc;
 pub mod lease;
+pub mod leases;
 pub mod plan;
+mod process;
 pub mod run;
 pub mod setup;
 #[cfg(feature = "check")]
 mod steps;
 #[cfg(feature = "check")]
 mod watch;
+mod work;
 
 pub use plan::{Fault, Kind, Plan};
 pub use run::Simulation;
-pub use setup::{Birth, Duties, Setup, Simulated, Workload};
+pub use setup::{Birth, Duties, Setup, Simulated, Work, Workload};

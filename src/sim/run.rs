@@ -9,7 +9,9 @@ use rand::{RngExt, SeedableRng};
 use stateright::actor::Id;
 
 use super::plan::{Fault, Kind, Plan};
+use super::process::Line;
 use super::setup::{Birth, Setup, Simulated, Workload};
+use super::work::Works;
 use crate::durable::Durable as _;
 use crate::lease::record::NodeId;
 use crate::step::{Effect, Input, InputOf, step};
@@ -39,6 +41,29 @@ pub(super) enum Event<A: Simulated> {
         msg: A::Msg,
     },
     Work,
+    /// What this start has asked was answered by an error.
+    Error {
+        node: u16,
+        start: u32,
+    },
+    /// A process that waits for one answer at a time waits no longer for this one.
+    GiveUp {
+        process: u16,
+        request: u64,
+    },
+    /// A sentry may have something to do.
+    Look(u16),
+    /// A hook that no actor waits for has finished.
+    HookEnded {
+        node: u16,
+        process: u32,
+        epoch: u64,
+    },
+    /// A kill switch has been pulled.
+    Killed {
+        node: u16,
+        process: u32,
+    },
     Begin(Fault),
     End(Fault),
 }
@@ -68,6 +93,8 @@ pub(super) struct Node<A: Simulated, R> {
     pub(super) suspended: u32,
     pub(super) suspended_since: u64,
     pub(super) slept: u64,
+    /// What holds up its loop.
+    pub(super) blocked: Vec<Fault>,
     pub(super) waiting: VecDeque<Waiting<A>>,
     pub(super) own: u32,
     pub(super) wake: Option<u64>,
@@ -94,6 +121,8 @@ pub struct Simulation<A: Simulated, R, F, L> {
     timing: StdRng,
     pub(super) disks: StdRng,
     work: StdRng,
+    pub(super) works: Option<Works>,
+    pub(super) lines: BTreeMap<u16, Line>,
     /// Steps taken.
     pub steps: u64,
     /// Datagrams that were no messages when they arrived.
@@ -128,12 +157,16 @@ where
                 suspended: 0,
                 suspended_since: 0,
                 slept: 0,
+                blocked: Vec::new(),
                 waiting: VecDeque::new(),
                 own: 0,
                 wake: None,
             })
             .collect();
+        let works = workload.work().map(|work| Works::new(work, setup.actors.len(), seed));
         let mut simulation = Self {
+            works,
+            lines: BTreeMap::new(),
             setup,
             workload,
             open,
@@ -197,7 +230,7 @@ where
     }
 
     /// When a node's clock will read this.
-    fn when(&self, node: u16, reading: u64) -> u64 {
+    pub(super) fn when(&self, node: u16, reading: u64) -> u64 {
         let slept = self.nodes[usize::from(node)].slept;
         let rate = i128::from(self.plan.rates_ppm.get(usize::from(node)).copied().unwrap_or(0));
         let time = i128::from(reading.saturating_sub(BEGINNING)) * 1_000_000 / (1_000_000 + rate);
@@ -220,11 +253,17 @@ where
                     self.fire_due(node);
                 }
             }
-            Event::Arrive(node, bytes) => self.input(node, Waiting::Datagram(bytes)),
+            Event::Arrive(node, bytes) => {
+                self.answered(node);
+                self.input(node, Waiting::Datagram(bytes));
+            }
             Event::Own { node, start, msg } => {
                 let it = &mut self.nodes[usize::from(node)];
                 if it.start == start && it.state.is_some() {
                     it.own -= 1;
+                    if self.setup.actors[usize::from(node)].is_withdrawal(&msg) {
+                        self.work_stopped(node, None);
+                    }
                     self.input(node, Waiting::Own(msg));
                 }
             }
@@ -237,17 +276,23 @@ where
                     self.input(node, Waiting::Told(msg));
                 }
             }
+            Event::Error { node, start } => self.erred(node, start),
+            Event::GiveUp { process, request } => self.unanswered(process, request),
+            Event::Look(node) => self.wait_is_over(node),
+            Event::HookEnded { node, process, epoch } => self.hook_ended(node, process, epoch),
+            Event::Killed { node, process } => self.killed(node, process),
             Event::Begin(fault) => self.begin(fault),
             Event::End(fault) => self.end(fault),
         }
+        self.judge();
         if self.queue.len() > 1_000_000 {
             panic!("the simulation drowns in events");
         }
     }
 
-    fn is_awake(&self, node: u16) -> bool {
+    pub(super) fn is_awake(&self, node: u16) -> bool {
         let node = &self.nodes[usize::from(node)];
-        node.state.is_some() && node.suspended == 0
+        node.state.is_some() && node.suspended == 0 && node.blocked.is_empty()
     }
 
     pub(super) fn input(&mut self, node: u16, what: Waiting<A>) {
@@ -255,7 +300,7 @@ where
         if it.state.is_none() {
             return;
         }
-        if it.suspended > 0 {
+        if it.suspended > 0 || !it.blocked.is_empty() {
             if it.waiting.len() < 1000 {
                 it.waiting.push_back(what);
             }
@@ -307,6 +352,9 @@ where
             armings.retain(|&known| known != arming);
             if armings.is_empty() {
                 timers.remove(&timer);
+            }
+            if self.gives_up(node, &timer) {
+                return;
             }
             self.step(node, Input::Fire(timer), Origin::Timer(arming.0));
         }
@@ -363,8 +411,11 @@ where
                 }
                 Effect::SetTimer(timer, range) => {
                     let (low, high) = (nanos(range.start), nanos(range.end));
-                    let length =
-                        if low < high { self.timing.random_range(low..=high) } else { low };
+                    let length = match low < high {
+                        true if self.setup.duties.jitter => self.timing.random_range(low..=high),
+                        true => high,
+                        false => low,
+                    };
                     it.armed += 1;
                     let due = at.saturating_add(length);
                     trace.set(&timer, &range, due);
@@ -388,6 +439,7 @@ where
             deadline.and_then(|timer| it.timers.get(&timer)?.last().map(|&(due, _)| due));
         let trace = it.trace.as_mut().expect("it runs");
         trace.end(&state, deadline);
+        let epoch = self.setup.actors[index].epoch(&state);
         it.state = Some(state);
         let (start, last) = (it.start, it.last_save);
         let saves = !synced.is_empty();
@@ -403,7 +455,12 @@ where
             let soon = self.disks.random_range(0..=2 * MS);
             self.at(self.now + soon, Event::Begin(fault));
         }
+        // What a message says must not be ahead of what this process permits.
+        self.show(node, epoch, deadline);
         for (to, header, msg) in sends {
+            if to == node && self.setup.actors[index].is_withdrawal(&msg) {
+                self.stop_work(node);
+            }
             let what = match header {
                 None if to == node => Held::Own(msg),
                 None => continue,
@@ -441,7 +498,9 @@ where
         {
             let Some((_, what)) = self.nodes[index].held.pop_front() else { break };
             match what {
-                Held::Datagram(to, bytes) => self.transmit(node, to, bytes),
+                Held::Datagram(to, bytes) => self.send(node, to, bytes),
+                Held::Own(msg)
+                    if self.setup.actors[index].is_withdrawal(&msg) && self.hook_hangs(node) => {}
                 Held::Own(msg) => {
                     let start = self.nodes[index].start;
                     self.nodes[index].own += 1;
@@ -450,6 +509,31 @@ where
                 }
             }
         }
+    }
+
+    /// What a node has asked was answered by an error: it asks again by itself (L-37).
+    fn erred(&mut self, node: u16, start: u32) {
+        let actor = &self.setup.actors[usize::from(node)];
+        let it = &mut self.nodes[usize::from(node)];
+        let Some(state) = &it.state else { return };
+        if it.start == start && !self.setup.duties.errors_are_transient {
+            it.timers.retain(|timer, _| actor.renews(state, timer).is_none());
+        }
+    }
+
+    /// The first thing about the work of terms that must not be.
+    pub fn problem(&self) -> Option<String> {
+        self.works.as_ref().and_then(|works| works.problem.clone())
+    }
+
+    /// Whether some work is alive, under a term that has not ended.
+    pub fn has_work(&self) -> bool {
+        self.works.as_ref().is_some_and(Works::is_any_alive)
+    }
+
+    /// How many terms of each lease have begun, if their hosts have work.
+    pub fn terms(&self) -> BTreeMap<u16, u32> {
+        self.works.as_ref().map(|works| works.begun.clone()).unwrap_or_default()
     }
 
     /// What the nodes show now; nothing, if they are down.
