@@ -101,8 +101,25 @@ fn one_seed_gives_the_same_traces_and_the_same_work() {
     assert!(ran[0] == ran[1]);
 }
 
+/// As long as no work has to be killed or given up, a cluster does the same without it.
+//= SPEC SIM-1 test
+#[test]
+fn work_changes_nothing_else() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let plan = each(0..working().nodes(), 3000, 2500, Kind::Isolate);
+    let traces = [true, false].map(|has_work| {
+        let folder = folders[usize::from(has_work)].path();
+        let cluster = Cluster { has_work, ..working() };
+        assert_clean(&cluster, 3, plan.clone(), folder);
+        let read = |path: &std::path::PathBuf| std::fs::read(path).unwrap();
+        cluster.traces(folder).iter().map(read).collect::<Vec<_>>()
+    });
+    assert!(traces[0] == traces[1]);
+}
+
 /// Each with the fault that the duty is there for, at one host after the other.
 //= SPEC SIM-3 test
+//= SPEC SIM-5 test
 #[test]
 fn a_process_that_owes_its_work_something_is_caught() {
     let folder = tempfile::tempdir().unwrap();
@@ -239,7 +256,8 @@ fn leases_that_wait_for_each_other_are_seen() {
     }
 }
 
-/// All stores of 32 leases on two processes are away for 10 s. How many requests arrive within 10 ms after that.
+/// All stores of 32 leases on two processes are away for 10 s. How many of the 64 hosts ask within 20 ms, at most, in
+/// the 10 s after that.
 //= SPEC SIM-3 test
 #[test]
 fn hosts_that_go_in_step_after_an_outage_are_seen() {
@@ -250,12 +268,20 @@ fn hosts_that_go_in_step_after_an_outage_are_seen() {
     };
     let plan = Plan { faults: (0..32).map(outage).collect(), ..Plan::none(leases.nodes()) };
     let busiest = |duties, seed| {
-        let outcome = Leases { duties, ..leases }.run(seed, plan.clone(), LENGTH);
+        let outcome = Leases { duties, ..leases }.run(seed, plan.clone(), ms(50_000));
         assert_eq!(outcome.problem, None, "seed {seed}");
-        outcome.busiest(ms(40_000), ms(10))
+        outcome.busiest(ms(40_000)..ms(50_000), ms(20))
     };
-    for seed in 0..5 {
-        let in_step = Duties { jitter: false, ..Duties::ALL };
-        println!("{seed}: {} {}", busiest(Duties::ALL, seed), busiest(in_step, seed));
+    // Half of the hosts, which is less than go in step and more than ever do with jitter.
+    let bound = 32;
+    let in_step = Duties { jitter: false, ..Duties::ALL };
+    let found =
+        (0..QUICK).find_map(|seed| Some((seed, busiest(in_step, seed))).filter(|it| it.1 > bound));
+    println!("L-40: {found:?}");
+    assert!(found.is_some(), "L-40 is not seen within {QUICK} seeds");
+    for seed in 0..QUICK {
+        let most = busiest(Duties::ALL, seed);
+        println!("{seed}: {most} with jitter");
+        assert!(most <= bound, "seed {seed}: {most} requests within 20 ms");
     }
 }

@@ -255,26 +255,21 @@ impl<S: LeaseStore> Driver<S> {
         loop {
             let now = BootInstant::now();
             let Some(timer) = self.timers.fire(now, pass) else { return now };
-            let renews =
+            let renewed =
                 self.state.as_ref().and_then(|state| self.parts.actor.renews(state, &timer));
-            match (timer, self.phase().and_then(Phase::holding)) {
-                (_, Some(epoch)) if renews == Some(epoch) && !self.is_alive(now) => {
-                    tracing::warn!(
-                        lease = &*self.parts.lease,
-                        epoch,
-                        "the work gives no sign of life"
-                    );
-                    self.abandon(epoch, "not_alive");
-                    // The timers are those of another life.
-                    return BootInstant::now();
-                }
-                (Timer::Hold(_), Some(_)) => {
-                    self.take_step(Input::Fire(timer), now);
-                    if self.phase().and_then(Phase::holding).is_none() {
-                        self.parts.stats.self_fence();
-                    }
-                }
-                _ => self.take_step(Input::Fire(timer), now),
+            if let Some(epoch) = renewed
+                && !self.is_alive(now)
+            {
+                tracing::warn!(lease = &*self.parts.lease, epoch, "the work gives no sign of life");
+                self.abandon(epoch, "not_alive");
+                // The timers are those of another life.
+                return BootInstant::now();
+            }
+            let held = self.phase().and_then(Phase::holding);
+            let is_hold = matches!(timer, Timer::Hold(_));
+            self.take_step(Input::Fire(timer), now);
+            if is_hold && held.is_some() && self.phase().and_then(Phase::holding).is_none() {
+                self.parts.stats.self_fence();
             }
         }
     }

@@ -48,12 +48,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The most requests that arrive within any `window`, from this time on.
-    pub fn busiest(&self, from: Duration, window: Duration) -> usize {
-        let (from, window) = (nanos(from), nanos(window));
-        let late = &self.requests[self.requests.partition_point(|&at| at < from)..];
-        let within = |first: usize| late[first..].partition_point(|&at| at < late[first] + window);
-        (0..late.len()).map(within).max().unwrap_or(0)
+    /// The most requests that arrive within any `window` that begins in this span of time.
+    pub fn busiest(&self, during: Range<Duration>, window: Duration) -> usize {
+        let before = |time: u64| self.requests.partition_point(|&at| at < time);
+        let begins = before(nanos(during.start))..before(nanos(during.end));
+        let within = |first| before(self.requests[first] + nanos(window)) - first;
+        begins.map(within).max().unwrap_or(0)
     }
 }
 

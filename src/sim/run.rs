@@ -19,6 +19,8 @@ use crate::trace::{Origin, Recorder};
 use crate::wire::{self, Header, Headers, Plain};
 
 pub(super) const MS: u64 = 1_000_000;
+/// How often a runtime looks at its timers that has no better way.
+const TICK: u64 = 500 * MS;
 /// What clocks read at the beginning, so that a clock that is too slow is never before zero.
 const BEGINNING: u64 = 1_000_000_000_000;
 /// The only lease, or the only coordinator.
@@ -336,6 +338,9 @@ where
 
     /// Fires every timer that is due, each at most once.
     pub(super) fn fire_due(&mut self, node: u16) {
+        if !self.setup.duties.no_periodic_test && !self.now.is_multiple_of(TICK) {
+            return;
+        }
         let before = self.nodes[usize::from(node)].armed;
         let early = if self.setup.duties.never_early { 0 } else { 5 * MS };
         loop {
@@ -365,7 +370,10 @@ where
         let timers = &self.nodes[usize::from(node)].timers;
         let Some(next) = timers.values().flatten().map(|&(due, _)| due).min() else { return };
         let early = if self.setup.duties.never_early { 0 } else { 5 * MS };
-        let time = self.when(node, next - early).max(self.now + 1);
+        let mut time = self.when(node, next - early).max(self.now + 1);
+        if !self.setup.duties.no_periodic_test {
+            time = time.next_multiple_of(TICK);
+        }
         let wake = &mut self.nodes[usize::from(node)].wake;
         if wake.is_none_or(|wake| time < wake) {
             *wake = Some(time);

@@ -27,6 +27,8 @@ pub struct Duties {
     pub never_early: bool,
     /// A message that no honest actor says does not reach an actor.
     pub refuses_illegal: bool,
+    /// Timers go off by themselves: nobody looks at them only now and then (L-7).
+    pub no_periodic_test: bool,
     /// Deadlines are looked at by a thread of their own, which waits for no other work (L-7).
     pub deadline_thread: bool,
     /// Work runs under the token of its term, which is cancelled when the term ends (L-34).
@@ -53,6 +55,7 @@ impl Duties {
         new_incarnation: true,
         never_early: true,
         refuses_illegal: true,
+        no_periodic_test: true,
         deadline_thread: true,
         token_of_the_term: true,
         kill_switch: true,
