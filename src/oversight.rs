@@ -65,6 +65,11 @@ impl Oversight {
         self.killed >= epoch
     }
 
+    /// The term whose work must have ended by then, unless it was killed before.
+    pub fn to_kill(&self) -> Option<(Epoch, BootInstant)> {
+        self.stopping.filter(|(epoch, _)| !self.has_killed(*epoch))
+    }
+
     /// What is to be done at `now`. `term` is the one that has not been ended, with its deadline; `stop_within`
     /// is [`Timing::stop_within`](crate::lease::timing::Timing::stop_within).
     pub fn look(
@@ -79,7 +84,7 @@ impl Oversight {
         {
             return Look::Overdue { kill_at: deadline.saturating_add(stop_within) };
         }
-        let to_kill = self.stopping.filter(|(epoch, _)| !self.has_killed(*epoch));
+        let to_kill = self.to_kill();
         match to_kill {
             Some((epoch, at)) if at <= now => Look::Kill(epoch),
             _ => Look::Wait([overdue_at, to_kill.map(|(_, at)| at)].into_iter().flatten().min()),

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use rand::RngExt as _;
 
+use super::event::Event;
 use super::plan::{Fault, Kind};
-use super::run::{Event, MS, Simulation, Waiting, nanos};
+use super::run::{MS, Simulation, Waiting, nanos};
 use super::setup::{Birth, Simulated, Workload};
 use crate::lease::record::NodeId;
 use crate::step::Input;
@@ -81,6 +82,16 @@ where
         self.network.random_range(0..1000) < often
     }
 
+    /// What a node has asked was answered by an error: it asks again by itself (L-37).
+    pub(super) fn erred(&mut self, node: u16, start: u32) {
+        let actor = &self.setup.actors[usize::from(node)];
+        let it = &mut self.nodes[usize::from(node)];
+        let Some(state) = &it.state else { return };
+        if it.start == start && !self.setup.duties.errors_are_transient {
+            it.timers.retain(|timer, _| actor.renews(state, timer).is_none());
+        }
+    }
+
     pub(super) fn begin(&mut self, fault: Fault) {
         let index = usize::from(fault.node);
         let is_stopping = self.nodes[index].own > 0 || self.is_stopping_work(fault.node);
@@ -150,7 +161,7 @@ where
                     if !self.setup.duties.clock_never_stops {
                         self.nodes[index].slept += self.now - self.nodes[index].suspended_since;
                     }
-                    self.runs_again(fault.node);
+                    self.runs_again(fault.node, true);
                     self.wake_up(fault.node);
                     self.look(fault.node);
                 }
@@ -160,7 +171,7 @@ where
                 let before = it.blocked.len();
                 it.blocked.retain(|blocked| *blocked != fault);
                 if before > 0 && it.blocked.is_empty() && it.suspended == 0 {
-                    self.runs_again(fault.node);
+                    self.runs_again(fault.node, false);
                     self.wake_up(fault.node);
                     self.look(fault.node);
                 }

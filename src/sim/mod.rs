@@ -10,6 +10,7 @@
 mod customers;
 #[cfg(feature = "check")]
 mod ear;
+mod event;
 mod faults;
 #[cfg(feature = "check")]
 pub mod irc;

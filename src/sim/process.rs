@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::run::{Event, MS, Simulation};
+use super::event::Event;
+use super::run::{MS, Simulation};
 use super::setup::{Birth, Simulated, Workload};
 use crate::trace::Recorder;
 

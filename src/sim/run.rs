@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use stateright::actor::Id;
 
+use super::event::Event;
 use super::plan::{Fault, Kind, Plan};
 use super::process::Line;
 use super::setup::{Birth, Setup, Simulated, Workload};
@@ -25,50 +26,6 @@ const TICK: u64 = 500 * MS;
 const BEGINNING: u64 = 1_000_000_000_000;
 /// The only lease, or the only coordinator.
 pub(super) const LEASE: u16 = 0;
-
-pub(super) enum Event<A: Simulated> {
-    /// Some timer of a node may be due.
-    Wake(u16),
-    Arrive(u16, Vec<u8>),
-    /// A save of this start is durable.
-    Synced {
-        node: u16,
-        start: u32,
-        number: u64,
-    },
-    /// A message of this start to itself arrives.
-    Own {
-        node: u16,
-        start: u32,
-        msg: A::Msg,
-    },
-    Work,
-    /// What this start has asked was answered by an error.
-    Error {
-        node: u16,
-        start: u32,
-    },
-    /// A process that waits for one answer at a time waits no longer for this one.
-    GiveUp {
-        process: u16,
-        request: u64,
-    },
-    /// A sentry may have something to do.
-    Look(u16),
-    /// A hook that no actor waits for has finished.
-    HookEnded {
-        node: u16,
-        process: u32,
-        epoch: u64,
-    },
-    /// A kill switch has been pulled.
-    Killed {
-        node: u16,
-        process: u32,
-    },
-    Begin(Fault),
-    End(Fault),
-}
 
 /// What waits at a node that is suspended.
 pub(super) enum Waiting<A: Simulated> {
@@ -517,31 +474,6 @@ where
                 }
             }
         }
-    }
-
-    /// What a node has asked was answered by an error: it asks again by itself (L-37).
-    fn erred(&mut self, node: u16, start: u32) {
-        let actor = &self.setup.actors[usize::from(node)];
-        let it = &mut self.nodes[usize::from(node)];
-        let Some(state) = &it.state else { return };
-        if it.start == start && !self.setup.duties.errors_are_transient {
-            it.timers.retain(|timer, _| actor.renews(state, timer).is_none());
-        }
-    }
-
-    /// The first thing about the work of terms that must not be.
-    pub fn problem(&self) -> Option<String> {
-        self.works.as_ref().and_then(|works| works.problem.clone())
-    }
-
-    /// Whether some work is alive, under a term that has not ended.
-    pub fn has_work(&self) -> bool {
-        self.works.as_ref().is_some_and(Works::is_any_alive)
-    }
-
-    /// How many terms of each lease have begun, if their hosts have work.
-    pub fn terms(&self) -> BTreeMap<u16, u32> {
-        self.works.as_ref().map(|works| works.begun.clone()).unwrap_or_default()
     }
 
     /// What the nodes show now; nothing, if they are down.

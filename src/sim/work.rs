@@ -9,11 +9,14 @@
 //! on for long whose work is dead. Work on a machine that was suspended through the end of its term runs on for
 //! up to S when the machine wakes. No lease covers that, so it is not asked of such work until then.
 
+use std::collections::BTreeMap;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::event::Event;
 use super::plan::{Fault, Kind};
-use super::run::{Event, MS, Simulation, nanos};
+use super::run::{MS, Simulation, nanos};
 use super::setup::{Birth, Simulated, Work, Workload};
 use crate::clock::BootInstant;
 use crate::lease::record::Epoch;
@@ -31,7 +34,7 @@ pub(super) struct Works {
     /// The first thing that must not be.
     pub(super) problem: Option<String>,
     /// How many terms of each lease have begun.
-    pub(super) begun: std::collections::BTreeMap<u16, u32>,
+    pub(super) begun: BTreeMap<u16, u32>,
 }
 
 /// What a process knows of the work of its terms.
@@ -73,7 +76,7 @@ impl Works {
             running: Vec::new(),
             rng: StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9) ^ 0x776f_726b),
             problem: None,
-            begun: std::collections::BTreeMap::new(),
+            begun: BTreeMap::new(),
         }
     }
 
@@ -90,6 +93,21 @@ where
     F: FnMut(Birth) -> R,
     L: Workload<A>,
 {
+    /// The first thing about the work of terms that must not be.
+    pub fn problem(&self) -> Option<String> {
+        self.works.as_ref().and_then(|works| works.problem.clone())
+    }
+
+    /// Whether some work is alive, under a term that has not ended.
+    pub fn has_work(&self) -> bool {
+        self.works.as_ref().is_some_and(Works::is_any_alive)
+    }
+
+    /// How many terms of each lease have begun, if their hosts have work.
+    pub fn terms(&self) -> BTreeMap<u16, u32> {
+        self.works.as_ref().map(|works| works.begun.clone()).unwrap_or_default()
+    }
+
     fn reading(&self, node: u16) -> BootInstant {
         BootInstant::from_nanos(self.clock(node))
     }
@@ -147,7 +165,7 @@ where
     pub(super) fn work_stopped(&mut self, node: u16, epoch: Option<Epoch>) {
         let Some(works) = &mut self.works else { return };
         let host = &mut works.hosts[usize::from(node)];
-        let Some(epoch) = epoch.or(host.until.map(|(epoch, _)| epoch)) else { return };
+        let Some(epoch) = epoch.or_else(|| host.until.map(|(epoch, _)| epoch)) else { return };
         host.oversight.stopped(epoch);
         works.running.retain(|work| work.node != node || work.epoch > epoch || !work.is_told);
     }
@@ -283,16 +301,15 @@ where
         *host = Host { process: host.process + 1, wake: host.wake, ..Host::default() };
     }
 
-    /// A machine runs again, or a loop.
-    pub(super) fn runs_again(&mut self, node: u16) {
+    /// A loop runs again, or with it the whole machine.
+    pub(super) fn runs_again(&mut self, node: u16, is_machine: bool) {
         let (now, reading) = (self.now, self.reading(node));
         let Some(works) = &mut self.works else { return };
         let host = &mut works.hosts[usize::from(node)];
         host.woke = now;
-        // What was under way stood still too.
         let has_overslept = host.until.is_some_and(|(_, until)| until <= reading);
-        let is_machine = self.nodes[usize::from(node)].blocked.is_empty();
-        if has_overslept && is_machine {
+        if is_machine && has_overslept {
+            // The work stood still too, and so did who would have stopped it.
             for work in works.running.iter_mut().filter(|work| work.node == node) {
                 work.excused_until = now + nanos(works.setup.hook);
             }
