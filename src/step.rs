@@ -33,8 +33,8 @@ pub trait Machine: Actor {
         None
     }
 
-    /// The epoch of the term that the firing of this timer would renew, if it would: a runtime that knows the work of
-    /// the term to be dead does not let it (L-36).
+    /// The epoch of the term that the firing of this timer would renew, if it would: a runtime lets no error of a
+    /// store keep it from firing (L-37).
     fn renews(&self, state: &Self::State, timer: &Self::Timer) -> Option<u64> {
         let _ = (state, timer);
         None

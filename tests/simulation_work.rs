@@ -130,7 +130,7 @@ fn a_process_that_owes_its_work_something_is_caught() {
             Duties { deadline_thread: false, ..Duties::ALL },
             each(hosts.clone(), 6000, 5000, Kind::Blocked),
         ),
-        ("L-34", Duties { token_of_the_term: false, ..Duties::ALL }, Plan::none(working().nodes())),
+        ("L-34", Duties { term_token: false, ..Duties::ALL }, Plan::none(working().nodes())),
         (
             "L-35",
             Duties { kill_switch: false, ..Duties::ALL },
@@ -162,7 +162,7 @@ fn a_process_that_owes_its_work_something_is_caught_in_a_swarm() {
     let folder = tempfile::tempdir().unwrap();
     for (rule, duties) in [
         ("L-7", Duties { deadline_thread: false, ..Duties::ALL }),
-        ("L-34", Duties { token_of_the_term: false, ..Duties::ALL }),
+        ("L-34", Duties { term_token: false, ..Duties::ALL }),
         ("L-35", Duties { kill_switch: false, ..Duties::ALL }),
         ("L-36", Duties { renewal_needs_life: false, ..Duties::ALL }),
     ] {

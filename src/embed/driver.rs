@@ -206,6 +206,9 @@ impl<S: LeaseStore> Driver<S> {
                     tracing::warn!(lease = &*self.parts.lease, %error, "nothing is done about it");
                     return;
                 }
+                if self.gives_up(now) {
+                    return;
+                }
                 self.count_answer(&msg);
                 self.take_step(Input::Deliver { src: src.into(), msg }, now);
             }
@@ -255,13 +258,7 @@ impl<S: LeaseStore> Driver<S> {
         loop {
             let now = BootInstant::now();
             let Some(timer) = self.timers.fire(now, pass) else { return now };
-            let renewed =
-                self.state.as_ref().and_then(|state| self.parts.actor.renews(state, &timer));
-            if let Some(epoch) = renewed
-                && !self.is_alive(now)
-            {
-                tracing::warn!(lease = &*self.parts.lease, epoch, "the work gives no sign of life");
-                self.abandon(epoch, "not_alive");
+            if self.gives_up(now) {
                 // The timers are those of another life.
                 return BootInstant::now();
             }
@@ -272,6 +269,17 @@ impl<S: LeaseStore> Driver<S> {
                 self.parts.stats.self_fence();
             }
         }
+    }
+
+    /// Gives up the term whose work is dead, before whatever comes could renew it: a timer, or a hint of the store.
+    fn gives_up(&mut self, now: BootInstant) -> bool {
+        let Some(epoch) = self.phase().and_then(Phase::holding) else { return false };
+        if self.is_alive(now) {
+            return false;
+        }
+        tracing::warn!(lease = &*self.parts.lease, epoch, "the work gives no sign of life");
+        self.abandon(epoch, "not_alive");
+        true
     }
 
     /// Whether the work has given a sign of life within the time that it may be silent (L-36).

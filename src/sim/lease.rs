@@ -82,9 +82,9 @@ const NOBODY: Holder = Holder { node: NodeId(NodeId::LIMIT - 1), incarnation: 1 
 pub(super) fn work_of(timing: &Timing) -> Work {
     let Timing { lease, renew, retry, hook, clock_error_ppm, .. } = *timing;
     let alive_within = renew * 2;
-    // Between two requests of a holder there is R and a retry at most, and its clock may be slow.
+    // Whatever comes after the silence ends the term, a renewal after R at the latest; and its clock may be slow.
     let slow = f64::from(clock_error_ppm) / 1e6;
-    let dead_within = (alive_within + renew + retry).div_f64(1.0 - slow);
+    let dead_within = (alive_within + renew.max(retry)).div_f64(1.0 - slow);
     Work { hook, stop_within: timing.stop_within(), alive_within, dead_within, restart: lease }
 }
 

@@ -290,6 +290,9 @@ where
         if self.setup.duties.timers_first {
             self.fire_due(node);
         }
+        if matches!(origin, Origin::Datagram { .. }) && self.gives_up(node) {
+            return;
+        }
         self.step(node, input, origin);
     }
 
@@ -315,7 +318,7 @@ where
             if armings.is_empty() {
                 timers.remove(&timer);
             }
-            if self.gives_up(node, &timer) {
+            if self.gives_up(node) {
                 return;
             }
             self.step(node, Input::Fire(timer), Origin::Timer(arming.0));

@@ -32,7 +32,7 @@ pub struct Duties {
     /// Deadlines are looked at by a thread of their own, which waits for no other work (L-7).
     pub deadline_thread: bool,
     /// Work runs under the token of its term, which is cancelled when the term ends (L-34).
-    pub token_of_the_term: bool,
+    pub term_token: bool,
     /// Work that has not ended within S is killed, whatever its hook does (L-35).
     pub kill_switch: bool,
     /// A term whose work gives no sign of life is not renewed (L-36).
@@ -57,7 +57,7 @@ impl Duties {
         refuses_illegal: true,
         no_periodic_test: true,
         deadline_thread: true,
-        token_of_the_term: true,
+        term_token: true,
         kill_switch: true,
         renewal_needs_life: true,
         errors_are_transient: true,

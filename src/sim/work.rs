@@ -140,7 +140,7 @@ where
 
     /// Ends a term in its process: its token is cancelled, and with it all that runs under it is told to end (L-34).
     fn end_term(&mut self, node: u16, epoch: Epoch) {
-        let is_under_the_term = self.setup.duties.token_of_the_term;
+        let is_under_the_term = self.setup.duties.term_token;
         let Some(works) = &mut self.works else { return };
         works.hosts[usize::from(node)].term = None;
         for work in &mut works.running {
@@ -190,13 +190,11 @@ where
         self.works.as_ref().is_some_and(|works| works.hosts[usize::from(node)].hooks > 0)
     }
 
-    /// Gives up the term whose work is dead, if this timer would renew it (L-36).
-    pub(super) fn gives_up(&mut self, node: u16, timer: &A::Timer) -> bool {
+    /// Gives up the term whose work is dead, before whatever comes could renew it (L-36).
+    pub(super) fn gives_up(&mut self, node: u16) -> bool {
         let index = usize::from(node);
-        let (Some(works), Some(state)) = (&self.works, &self.nodes[index].state) else {
-            return false;
-        };
-        let Some(epoch) = self.setup.actors[index].renews(state, timer) else { return false };
+        let Some(works) = &self.works else { return false };
+        let Some(epoch) = works.hosts[index].term else { return false };
         let is_of_it = |work: &&Running| work.node == node && work.epoch == epoch;
         let last = works.running.iter().find(is_of_it).and_then(|work| work.dead_since);
         let within = works.setup.alive_within;
