@@ -14,6 +14,7 @@ mod regions {
     #![allow(dead_code, unreachable_pub, reason = "helpers")]
 
     pub mod customers;
+    pub mod history;
     pub mod links;
     pub mod ports;
     pub mod world;

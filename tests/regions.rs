@@ -15,6 +15,7 @@ mod regions {
     #![allow(dead_code, unreachable_pub, reason = "helpers")]
 
     pub mod customers;
+    pub mod history;
     pub mod links;
     pub mod operators;
     pub mod ports;
@@ -28,12 +29,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use regions::customers::{Customer, Story, class};
+use regions::history::Taken;
 use regions::stored::{self, Left};
 use regions::world::{PATIENCE, Plan, World, soon};
 use serde_json::{Value, json};
+use tenure::sim::history::Explained;
 
 /// One test at a time: each has nine processes.
 static MACHINE: Mutex<()> = Mutex::new(());
@@ -77,25 +80,61 @@ fn pairs(count: usize, plan: &Plan, rng: &mut StdRng) -> Vec<[(usize, usize); 2]
     ends
 }
 
-/// Lives of `count` peerings, told by `customers` at a time.
+/// Lives of `count` peerings, told by `customers` at a time, while others only look. All that they are told has an order.
+//= SPEC API-1 test
+//= SPEC API-2 test
+//= SPEC API-3 test
+//= SPEC API-4 test
 fn live(world: &World, count: usize, customers: usize, rng: &mut StdRng) -> Vec<Story> {
     let work = Mutex::new(pairs(count, &world.plan, rng));
     let stories = Mutex::new(Vec::new());
+    let (taken, is_over) = (Taken::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let mut living = Vec::new();
         for _ in 0..customers {
             let seed = StdRng::seed_from_u64(rng.random());
-            let (work, stories) = (&work, &stories);
-            scope.spawn(move || {
-                let mut customer = Customer::new(world, seed);
+            let (work, stories, taken) = (&work, &stories, &taken);
+            living.push(scope.spawn(move || {
+                let mut customer = Customer::taken_down(world, seed, taken);
                 loop {
                     let Some(ends) = work.lock().unwrap().pop() else { return };
                     let story = customer.live(ends);
                     stories.lock().unwrap().push(story);
                 }
-            });
+            }));
+        }
+        for _ in 0..2 {
+            let seed = StdRng::seed_from_u64(rng.random());
+            let (taken, is_over) = (&taken, &is_over);
+            scope.spawn(move || look(world, seed, taken, is_over));
+        }
+        let lived: Vec<_> = living.into_iter().map(|one| one.join()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        for one in lived {
+            one.unwrap_or_else(|why| std::panic::resume_unwind(why));
         }
     });
+    let Explained { answered, unknown, crossing, .. } =
+        taken.judge().unwrap_or_else(|wrong| panic!("{wrong}"));
+    println!(
+        "{answered} calls in order, {unknown} of unknown outcome, {crossing} pairs side by side"
+    );
     stories.into_inner().unwrap()
+}
+
+/// Looks at the newest peerings from either end, until told to end.
+fn look(world: &World, mut rng: StdRng, taken: &Taken, is_over: &AtomicBool) {
+    let mut customer = Customer::taken_down(world, StdRng::seed_from_u64(rng.random()), taken);
+    while !is_over.load(Ordering::Relaxed) {
+        let newest = {
+            let begun = taken.begun.lock().unwrap();
+            begun.iter().rev().take(8).cloned().choose(&mut rng)
+        };
+        if let Some((id, ends)) = newest {
+            customer.get(ends[rng.random_range(0..2)], &id);
+        }
+        std::thread::sleep(Duration::from_millis(rng.random_range(5..50)));
+    }
 }
 
 /// Kills one process after another, each of which starts again, until told to end. What each control

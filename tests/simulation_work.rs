@@ -119,7 +119,7 @@ fn work_changes_nothing_else() {
 
 /// Each with the fault that the duty is there for, at one host after the other.
 //= SPEC SIM-3 test
-//= SPEC SIM-5 test
+//= SPEC SIM-6 test
 #[test]
 fn a_process_that_owes_its_work_something_is_caught() {
     let folder = tempfile::tempdir().unwrap();

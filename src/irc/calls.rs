@@ -20,6 +20,7 @@ const PAGE: usize = 4;
 impl Desk<'_> {
     /// Answers a call. One that changes something is answered under its token, again and again.
     //= SPEC IRC-11
+    //= SPEC API-1
     pub(super) fn on_ask(
         &mut self,
         caller: Account,
@@ -239,6 +240,7 @@ impl Desk<'_> {
             Side::Accepter => &mut decided.facts.options,
         };
         //= SPEC IRC-3
+        //= SPEC API-4
         if options.version != expected && self.keeps(Safeguards::I_39_EXPECTED_VERSION) {
             return Err(CallError::VersionConflict(options.version));
         }

@@ -295,6 +295,7 @@ impl Desk<'_> {
     }
 
     /// Writes D. Only A does, and only once.
+    //= SPEC API-3
     pub(super) fn decide(&mut self, id: OpId, peering: &mut Peering, decision: Decision) {
         assert_eq!(peering.decided.facts.decision, None, "a decision is written once");
         assert_eq!(peering.side, Side::Accepter, "A alone decides");

@@ -229,6 +229,7 @@ impl Peering {
 
     /// What the side's owner sees, with the own half on or off.
     //= SPEC IRC-4
+    //= SPEC API-2
     pub fn label(&self, half: bool) -> Label {
         if let Some(label) = self.terminal {
             return label;

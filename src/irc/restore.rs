@@ -163,6 +163,7 @@ impl Desk<'_> {
 
     /// A part of what the peer knows and this region does not.
     //= SPEC IRC-28
+    //= SPEC API-5
     pub(super) fn on_synced(&mut self, region: Region, reply: &Reply) -> Settled {
         let Some(peer) = self.state.ledger.peers.get(&region).cloned() else {
             return Settled::Done;
@@ -377,6 +378,10 @@ impl Desk<'_> {
         }
         self.reseal(id, &mut known);
         self.learn(id, &mut known, &theirs);
+        // The end counts even where the facts that tell it are not taken over (IRC-41).
+        if theirs.is_death() && !known.is_dead() {
+            self.raise_flag(id, &mut known);
+        }
         let copy_lags = match known.side {
             Side::Requester => requested != known.requested,
             Side::Accepter => decided != known.decided,

@@ -1,6 +1,6 @@
 //! What customers and operators of simulated regions do. Each seed draws habits of theirs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -10,9 +10,11 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::irc::{OWNER, Regions};
 use super::setup::Workload;
 use super::watch::{Shared, thaw};
-use crate::irc::facts::{Incarnation, OpId, Region, Target, Version};
+use crate::irc::facts::{Bundle, Decision, Incarnation, OpId, Region, Sealed, Target, Version};
 use crate::irc::ledger::Link;
-use crate::irc::msg::{Command, Kind, Msg, RecordVerb, Request, Token};
+use crate::irc::msg::{
+    Body, Call, ClaimEpoch, Command, Errand, Kind, Msg, RecordVerb, Request, Token,
+};
 use crate::irc::peering::{Peering, Side, Verb};
 use crate::irc::safeguards::Safeguards;
 use crate::irc::{ControlView, Party, Storage, View};
@@ -43,6 +45,12 @@ pub(super) struct Habits {
     operates: bool,
     /// Operators declare regions gone, and let them come back.
     disposes: bool,
+    /// Requests are accepted at the very last moment.
+    is_punctual: bool,
+    /// Who is told that a region is frozen deletes.
+    is_impatient: bool,
+    /// Who has put a region back to its backup freezes it, to look at it first.
+    inspects: bool,
 }
 
 impl Habits {
@@ -60,6 +68,9 @@ impl Habits {
             forgets: rng.random(),
             operates: rng.random_range(0..3) == 0,
             disposes: rng.random_range(0..4) == 0,
+            is_punctual: rng.random(),
+            is_impatient: rng.random(),
+            inspects: rng.random(),
         }
     }
 
@@ -89,15 +100,17 @@ pub(super) struct Customers {
     /// The last request, and where it was made.
     newest: Option<(u16, Request)>,
     restores: u64,
+    /// The regions that were put back and that nobody has looked at since.
+    unseen: BTreeSet<u16>,
     shared: Shared,
 }
 
 impl Customers {
     /// They go on for so long.
     pub(super) fn new(regions: &Regions, habits: Habits, left: Duration, shared: Shared) -> Self {
-        let (last, newest) = (BTreeMap::new(), None);
+        let (last, newest, unseen) = (BTreeMap::new(), None, BTreeSet::new());
         let regions = regions.clone();
-        Self { regions, habits, left, asked: 0, last, newest, restores: 0, shared }
+        Self { regions, habits, left, asked: 0, last, newest, restores: 0, unseen, shared }
     }
 
     fn request(&mut self, region: u16, views: &[Option<View>], rng: &mut StdRng) -> Request {
@@ -109,6 +122,16 @@ impl Customers {
             && let Some(id) = self.asked_of(region, views, rng)
         {
             return Request::Change { id, verb: Verb::Accept };
+        }
+        if self.habits.is_punctual
+            && let Some(id) = control(views, region).and_then(is_due)
+        {
+            return Request::Change { id, verb: Verb::Accept };
+        }
+        if self.habits.is_impatient
+            && let Some(id) = control(views, region).and_then(|view| is_kept_waiting(view, rng))
+        {
+            return Request::Change { id, verb: Verb::Delete };
         }
         let known: Vec<_> = match control(views, region) {
             Some(view) => view.ledger.peerings.iter().map(|(&id, one)| (id, one)).collect(),
@@ -192,12 +215,46 @@ impl Customers {
         (region, token, request)
     }
 
+    /// Some customers only read: what their region has, what was asked for elsewhere, what is long over.
+    fn look(&self, views: &[Option<View>], rng: &mut StdRng) -> Option<(u16, Request)> {
+        if self.regions.reads == 0 || rng.random_range(0..100) >= self.regions.reads {
+            return None;
+        }
+        let region = rng.random_range(0..self.regions.regions);
+        let here = control(views, region)
+            .into_iter()
+            .flat_map(|view| view.ledger.peerings.iter().map(|(&id, _)| id));
+        let id = match rng.random_range(0..4) {
+            0 => self.asked_of(region, views, rng),
+            1 => {
+                let all = self.last.get(&region).into_iter().flatten();
+                all.filter_map(|(_, request)| match request {
+                    Request::Change { id, .. } => Some(*id),
+                    _ => None,
+                })
+                .choose(rng)
+            }
+            _ => here.choose(rng),
+        };
+        let request = match (id, rng.random_range(0..6)) {
+            (id, 0) => Request::List { after: id },
+            (None, _) => Request::List { after: None },
+            (Some(id), 1) => Request::Explain { id },
+            (Some(id), _) => Request::Get { id },
+        };
+        Some((region, request))
+    }
+
     /// What an operator does about what is seen: while customers call, now and then; later, whatever is needed so
     /// that everything can come to rest.
-    fn command(&self, views: &[Option<View>], rng: &mut StdRng) -> Option<(u16, Command)> {
+    fn command(&mut self, views: &[Option<View>], rng: &mut StdRng) -> Option<(u16, Command)> {
         let region = rng.random_range(0..self.regions.regions);
         let view = control(views, region)?;
         let is_over = self.left.is_zero();
+        let is_frozen = !view.is_open() && !view.ledger.head.held;
+        if self.habits.inspects && !is_over && is_frozen && self.unseen.remove(&region) {
+            return Some((region, Command::Freeze(Region(self.other(region, rng)))));
+        }
         if !is_over && !rng.random_bool(0.1) {
             return None;
         }
@@ -246,6 +303,28 @@ impl Customers {
     }
 }
 
+/// A request that is accepted now or never: its deadline has come.
+fn is_due(view: &ControlView) -> Option<OpId> {
+    let clock = view.ledger.head.clock;
+    let mut all = view.ledger.peerings.iter().filter(|(_, one)| {
+        let is_late = one.decided.facts.deadline.is_some_and(|deadline| deadline <= clock);
+        one.side == Side::Accepter && one.is_undecided() && !one.is_dead() && is_late
+    });
+    all.find(|(id, one)| is_open(view, one.peer(**id))).map(|(&id, _)| id)
+}
+
+/// A peering of a region towards which this one is frozen; not each time.
+fn is_kept_waiting(view: &ControlView, rng: &mut StdRng) -> Option<OpId> {
+    let all = view.ledger.peerings.iter();
+    let waiting = all.filter(|(id, one)| !one.is_dead() && !is_open(view, one.peer(**id)));
+    let id = waiting.map(|(&id, _)| id).choose(rng)?;
+    rng.random_bool(0.3).then_some(id)
+}
+
+fn is_open(view: &ControlView, towards: Region) -> bool {
+    view.ledger.peers.get(&towards).is_some_and(|peer| peer.link == Link::Open && !peer.disposed)
+}
+
 /// What a control plane shows, if it runs.
 fn control(views: &[Option<View>], region: u16) -> Option<&ControlView> {
     match &views[usize::from(region)] {
@@ -281,8 +360,18 @@ impl Workload<Party> for Customers {
         if self.left.is_zero() {
             return (pause, None);
         }
-        let (region, token, request) = self.call(views, rng);
-        let customer = self.regions.customer(region);
+        let (region, token, request) = match self.look(views, rng) {
+            Some((region, request)) => {
+                self.asked += 1;
+                (region, Token(self.asked), request)
+            }
+            None => self.call(views, rng),
+        };
+        let customers = self.regions.customers_of(region);
+        let customer = match customers.len() {
+            1 => customers.start,
+            _ => rng.random_range(customers),
+        };
         let is_free = matches!(
             &views[usize::from(customer)],
             Some(View::Customer { waiting, .. }) if *waiting < 2
@@ -291,14 +380,38 @@ impl Workload<Party> for Customers {
         (pause, is_free.then_some(said))
     }
 
+    /// The requester's region says that its request is accepted, as if the accepter had decided so.
+    fn lie(&mut self, said: &Msg) -> Option<Msg> {
+        let Msg::Call(call) = said else { return None };
+        let Errand::Apply { kind: Kind::PEERING, id, op, .. } = call.errand else { return None };
+        if id.requester != call.from {
+            return None;
+        }
+        let mut facts = self.shared.decided(id)?;
+        facts.decision = Some(Decision::Accepted);
+        let body = Body::of(&Bundle::Accepter(Sealed { facts, seal: 0 }));
+        let (kind, closed_below) = (Kind::PEERING, 0);
+        let errand = Errand::Apply { kind, id, op: op + 1, closed_below, body };
+        // The answer is nobody's.
+        let tag = (call.tag.0, ClaimEpoch::default());
+        Some(Msg::Call(Box::new(Call { errand, tag, ..(**call).clone() })))
+    }
+
+    fn backed_up(&mut self, node: u16) {
+        self.shared.back_up(node);
+    }
+
     fn restored(&mut self, node: u16, backup: &Storage, lost: &Storage) -> Option<Storage> {
         let (Storage::Control(backup), Storage::Control(lost)) = (backup, lost);
         self.restores += 1;
-        self.shared.put_back(node);
+        self.unseen.insert(node);
+        self.shared.put_back(node, lost);
         // Who restores knows the backup and nothing else; the tag tells lives with one number apart.
         let n = backup.head.incarnation.n + 1;
         let life = Incarnation { n, life: 1000 * self.restores + u64::from(node) };
         let mut ledger = backup.clone().restored(life, lost.on.clone(), Some(lost.head.clock));
+        // A node draws a tag for later lives at each of its starts. Here it is this that tells those of two restores apart.
+        ledger.head.next_nonce += 1_000_000 * self.restores;
         if !self.regions.safeguards.contains(Safeguards::I_6_FREEZE_AFTER_RESTORE) {
             thaw(&mut ledger, self.regions.regions);
         }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use stateright::actor::Id;
 
+use super::setup::Birth;
 use super::steps::{Taken, control, unasked_calls};
 use super::watch::{Shared, Step};
 use crate::irc::control::ControlPlane;
+use crate::irc::facts::Region;
 use crate::irc::ledger::ControlState;
 use crate::irc::msg::{Msg, Work};
 use crate::irc::{Party, PartyState, Storage, Timer};
@@ -22,8 +24,8 @@ pub(super) enum Role {
     Control(Box<ControlPlane>),
     /// A server of that region.
     Server(u16),
-    /// A customer.
-    Customer,
+    /// A customer of that region.
+    Customer(u16),
 }
 
 /// Takes down one life of a node for the watch.
@@ -43,14 +45,38 @@ pub(super) struct Ear {
     wish: Option<Wish>,
     sent: Vec<Msg>,
     set: Vec<(Timer, Duration, u64)>,
+    /// Which life it is, and the call of this customer that is under way: its name, and its number in the history.
+    life: u32,
+    call: Option<(u64, usize)>,
 }
 
 impl Ear {
-    /// For a life of this node that begins now.
-    pub(super) fn new(node: u16, role: Role, now: u64, shared: Shared) -> Self {
+    /// For a life of a node that begins now.
+    pub(super) fn new(birth: Birth, role: Role, shared: Shared) -> Self {
+        let Birth { node, incarnation: life, now, .. } = birth;
         let (leases, sent, set) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let (before, input, wish) = (None, None, None);
-        Self { node, role, shared, began: now, now, before, leases, input, wish, sent, set }
+        let (before, input, wish, call) = (None, None, None, None);
+        let began = now;
+        Self { node, role, shared, began, now, before, leases, input, wish, sent, set, life, call }
+    }
+
+    /// Takes down what a customer was told, and what it asks.
+    fn write_down(&mut self, region: u16, input: &InputOf<Party>) {
+        let mut watch = self.shared.lock();
+        if let Input::Deliver { msg: Msg::Told { n, result }, .. } = input
+            && let Some((_, call)) = self.call.take_if(|(name, _)| name == n)
+        {
+            watch.history.tell(call, result.clone().map(|answer| *answer));
+        }
+        for msg in &self.sent {
+            let &Msg::Ask { n, caller, token, request } = msg else { continue };
+            if self.call.is_none_or(|(name, _)| name != n) {
+                let client = (self.node, self.life);
+                let call = watch.history.ask(client, Region(region), caller, token, request);
+                watch.asked.insert((self.node, n, token), call);
+                self.call = Some((n, call));
+            }
+        }
     }
 
     fn is_control(&self) -> bool {
@@ -70,8 +96,9 @@ impl Recorder<Party> for Ear {
         let node = usize::from(self.node);
         match input {
             Input::Start(storage) => self.shared.lock().start(node, storage.as_ref()),
-            Input::Deliver { src, msg: msg @ Msg::Ask { .. } } => {
+            Input::Deliver { src, msg: msg @ Msg::Ask { n, token, .. } } => {
                 self.wish = Some(Wish { at: self.node, from: (*src).into(), msg: msg.clone() });
+                self.shared.lock().hear(usize::from(*src), *n, *token);
             }
             Input::Deliver { .. } if matches!(origin, Origin::Own) => {
                 let own = &mut self.shared.lock().desks[node].own;
@@ -132,7 +159,7 @@ impl Recorder<Party> for Ear {
                 let calls = unasked_calls(&input, &self.sent);
                 self.shared.lock().judge_calls(*region, calls);
             }
-            Role::Customer => {}
+            &Role::Customer(region) => self.write_down(region, &input),
         }
     }
 

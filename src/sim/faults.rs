@@ -11,7 +11,7 @@ use super::setup::{Birth, Simulated, Workload};
 use crate::lease::record::NodeId;
 use crate::step::Input;
 use crate::trace::{Origin, Recorder};
-use crate::wire::Headers;
+use crate::wire::{self, Headers, Plain};
 
 /// How late a datagram comes once more.
 const LATEST: u64 = 60_000 * MS;
@@ -39,7 +39,7 @@ where
     pub(super) fn transmit(&mut self, from: u16, to: u16, bytes: Vec<u8>) {
         let mut delay = self.network.random_range(MS / 10..=2 * MS);
         let mut copies = 1;
-        let mut late = None;
+        let (mut late, mut lie) = (None, None);
         let mut length = bytes.len();
         let from_here: Vec<_> = self.faults_of(from).collect();
         if self.faults_of(to).any(|kind| matches!(kind, Kind::Isolate | Kind::Deaf)) {
@@ -50,6 +50,7 @@ where
                 Kind::Isolate => return,
                 Kind::Loss(often) if self.strikes(often) => return,
                 Kind::Double(often) if self.strikes(often) => copies = 2,
+                Kind::Lie(often) if self.strikes(often) => lie = self.lie(to, &bytes),
                 Kind::Late(often) if self.strikes(often) => {
                     late = Some(self.network.random_range(0..=LATEST));
                 }
@@ -72,10 +73,20 @@ where
         if let Some(after) = late {
             self.at(self.now + delay + after, Event::Arrive(to, bytes[..length].to_vec()));
         }
+        if let Some(lie) = lie {
+            self.at(self.now + delay + 10 * MS, Event::Arrive(to, lie));
+        }
         for _ in 0..copies {
             self.at(self.now + delay, Event::Arrive(to, bytes[..length].to_vec()));
             delay += self.network.random_range(0..=10 * MS);
         }
+    }
+
+    /// What a node says that lies, after this datagram.
+    fn lie(&mut self, to: u16, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (header, lease, said) = wire::decode::<A::Msg>(NodeId(to), bytes, &mut Plain).ok()?;
+        let lie = self.workload.lie(&said)?;
+        wire::encode(&header, lease, &lie, &mut Plain).ok()
     }
 
     fn strikes(&mut self, often: u16) -> bool {
@@ -109,6 +120,7 @@ where
             Kind::BackUp => {
                 let it = &mut self.nodes[index];
                 it.backup.clone_from(&it.disk[0].1);
+                self.workload.backed_up(fault.node);
             }
             Kind::Restore => {
                 self.nodes[index].down += 1;

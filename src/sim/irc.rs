@@ -11,6 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::customers::{Customers, Habits};
 use super::ear::{Ear, Role};
+use super::history::History;
 use super::plan::{Fault, Kind, Plan};
 use super::run::Simulation;
 use super::setup::{Birth, Duties, Setup};
@@ -42,6 +43,10 @@ pub struct Regions {
     pub servers: u16,
     /// How many networks each has.
     pub networks: u16,
+    /// How many customers each has.
+    pub customers: u16,
+    /// How many of a hundred calls only read.
+    pub reads: u32,
     /// The numbers of the control planes.
     pub policy: Policy,
     /// How often a server asks for work, and how long it waits for an answer.
@@ -65,6 +70,8 @@ impl Default for Regions {
             regions: 3,
             servers: 2,
             networks: 2,
+            customers: 1,
+            reads: 0,
             policy: Policy {
                 tick: ms(1000),
                 pending: 20,
@@ -95,12 +102,14 @@ pub struct Outcome {
     pub seen: BTreeMap<String, u64>,
     /// What must not be.
     pub problem: Option<String>,
+    /// What customers have called and were told.
+    pub history: History,
 }
 
 impl Regions {
     /// How many nodes there are.
     pub fn nodes(&self) -> u16 {
-        self.regions * (2 + self.servers)
+        self.regions * (1 + self.servers + self.customers)
     }
 
     fn servers_of(&self, region: u16) -> std::ops::Range<u16> {
@@ -108,8 +117,10 @@ impl Regions {
         first..first + self.servers
     }
 
-    pub(super) fn customer(&self, region: u16) -> u16 {
-        self.regions * (1 + self.servers) + region
+    /// The nodes of a region's customers.
+    pub(super) fn customers_of(&self, region: u16) -> std::ops::Range<u16> {
+        let first = self.regions * (1 + self.servers) + region * self.customers;
+        first..first + self.customers
     }
 
     pub(super) fn network(&self, region: u16, index: u16) -> Network {
@@ -127,7 +138,10 @@ impl Regions {
             region: Region(region),
             others: all.clone().filter(|&other| other != region).map(Region).collect(),
             servers: all.flat_map(servers).collect(),
-            customers: [(NodeId(self.customer(region)), BTreeSet::from([OWNER]))].into(),
+            customers: self
+                .customers_of(region)
+                .map(|customer| (NodeId(customer), BTreeSet::from([OWNER])))
+                .collect(),
             networks: networks.map(|network| (network, (OWNER, block_of(network)))).collect(),
             key: SealKey([region.into(), 7]),
             life: region.into(),
@@ -142,8 +156,9 @@ impl Regions {
         let servers = (0..self.regions).flat_map(|region| {
             self.servers_of(region).map(move |one| Party::Server(self.server(region, one)))
         });
-        let customers = (0..self.regions).map(|region| {
-            Party::Customer(Customer { control: NodeId(region), retry: self.deadline })
+        let customers = (0..self.regions).flat_map(|region| {
+            let customer = Customer { control: NodeId(region), retry: self.deadline };
+            self.customers_of(region).map(move |_| Party::Customer(customer.clone()))
         });
         Setup {
             cluster: "simulated".to_owned(),
@@ -178,9 +193,9 @@ impl Regions {
             return Role::Control(Box::new(self.control(node)));
         }
         let mut regions = 0..self.regions;
-        regions
-            .find(|&one| self.servers_of(one).contains(&node))
-            .map_or(Role::Customer, Role::Server)
+        let server = regions.find(|&one| self.servers_of(one).contains(&node));
+        let first = self.regions * (1 + self.servers);
+        server.map_or_else(|| Role::Customer((node - first) / self.customers), Role::Server)
     }
 
     /// The models' world of these control planes, of which only properties and observer are used.
@@ -284,9 +299,7 @@ impl Regions {
         habits.shorten(&mut regions);
         let shared = Shared::new(regions.world());
         let customers = Customers::new(&regions, habits, length, shared.clone());
-        let ear = |birth: Birth| {
-            Ear::new(birth.node, regions.role(birth.node), birth.now, shared.clone())
-        };
+        let ear = |birth: Birth| Ear::new(birth, regions.role(birth.node), shared.clone());
         let mut simulation = Simulation::new(regions.setup(), seed, plan, customers, ear);
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         simulation.run_until(nanos(length));
@@ -297,6 +310,7 @@ impl Regions {
             simulation.run_until(nanos(length + REST));
             problem = shared.problem().or_else(|| shared.unrest());
         }
-        Outcome { steps: simulation.steps, seen: shared.seen(), problem }
+        let history = shared.history();
+        Outcome { steps: simulation.steps, seen: shared.seen(), problem, history }
     }
 }

@@ -13,6 +13,8 @@ mod ear;
 mod event;
 mod faults;
 #[cfg(feature = "check")]
+pub mod history;
+#[cfg(feature = "check")]
 pub mod irc;
 pub mod lease;
 pub mod leases;
@@ -22,6 +24,10 @@ pub mod run;
 pub mod setup;
 #[cfg(feature = "check")]
 mod steps;
+#[cfg(feature = "check")]
+mod token;
+#[cfg(feature = "check")]
+mod two_sides;
 #[cfg(feature = "check")]
 mod watch;
 mod work;

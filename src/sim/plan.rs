@@ -30,6 +30,8 @@ pub enum Kind {
     Truncate(u16),
     /// Datagrams from the node come once more, up to a minute later, so many in a thousand.
     Late(u16),
+    /// After so many in a thousand of its datagrams the node says what it has no right to say.
+    Lie(u16),
     /// The node's disk takes up to so many milliseconds longer for a save.
     SlowDisk(u16),
     /// A copy of what the node has made durable is kept.

@@ -163,6 +163,17 @@ pub trait Workload<A: Simulated> {
         None
     }
 
+    /// What a node that lies says besides, under the name under which it has said this. None if it has nothing to say.
+    fn lie(&mut self, said: &A::Msg) -> Option<A::Msg> {
+        let _ = said;
+        None
+    }
+
+    /// An operator has taken a backup of a node.
+    fn backed_up(&mut self, node: u16) {
+        let _ = node;
+    }
+
     /// What an operator makes of a backup for a node that is put back to it, given what is on its disk. None if
     /// nobody would: then it starts with what it has.
     fn restored(

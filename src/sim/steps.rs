@@ -56,7 +56,7 @@ const RULES: [(&str, Rule); 17] = [
     ("dead_does_not_block", |one, _| one.dead_does_not_block()),
     ("nobody_is_denied", |one, past| past.is_disturbed() || one.nobody_is_denied(past)),
     ("forgotten_is_dead", |one, past| past.is_disturbed() || one.forgotten_is_dead(past)),
-    ("one_answer_to_a_token", |one, past| past.is_disturbed() || one.one_answer_to_a_token(past)),
+    ("one_answer_to_a_token", |one, past| one.one_answer_to_a_token(past)),
 ];
 
 impl Taken<'_> {
@@ -262,7 +262,7 @@ impl Taken<'_> {
         })
     }
 
-    /// S6: one token begins one operation, also when that is over and forgotten.
+    /// S6: one token begins one operation, also when that is over and forgotten, unless a restore has lost it.
     fn one_answer_to_a_token(&self, past: &Past) -> bool {
         let Some((token, id)) = self.created() else { return true };
         past.created.get(&(self.actor.region, token)).is_none_or(|known| *known == id)

@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use stateright::Model as _;
 
+use super::history::{History, Turn};
+use super::irc::OWNER;
 use super::steps::Taken;
 use crate::irc::Storage;
-use crate::irc::facts::{Incarnation, OpId, Region};
+use crate::irc::facts::{Decided, Incarnation, OpId, Region};
 use crate::irc::ledger::{ControlState, Held, Ledger, Link};
-use crate::irc::msg::{Claim, ClaimEpoch, Command, Msg, Work};
+use crate::irc::msg::{Claim, ClaimEpoch, Command, Msg, Token, Work};
 use crate::irc::notice::Notice;
 use crate::irc::peering::Side;
 use crate::models::irc::{IrcState, IrcWorld, Wish, labels};
@@ -31,8 +33,8 @@ const AGREEMENT: &str = "rest_is_agreement";
 /// What is asked of each save instead: a restore brings back lost requests whatever has come meanwhile.
 const OF_A_STEP: &str = "quota_kept";
 
-/// What a restore may break: a call whose result was lost may be made again (S16).
-const UNRESTORED: &str = "one_effect_per_token";
+/// What a restore may break, of the tokens that it has lost: a call whose result was lost may be made again (S16).
+const PER_TOKEN: &str = "one_effect_per_token";
 
 const RESTORED: &str = "restored";
 
@@ -62,8 +64,8 @@ pub(super) struct Desk {
 pub(super) struct Past {
     /// All control planes as they are on their disks.
     state: IrcState,
-    /// The regions that were ever put back to a backup.
-    restored: BTreeSet<u16>,
+    /// The regions that were ever put back to a backup, and the tokens that each has lost.
+    restored: BTreeMap<u16, BTreeSet<u64>>,
     /// Some region was declared gone.
     is_disposed: bool,
     /// What each region has said that a request under a token has begun.
@@ -79,6 +81,31 @@ impl Past {
     /// Whether anything was lost, or ended without a word of its other side.
     pub(super) fn is_disturbed(&self) -> bool {
         self.is_disposed || !self.restored.is_empty()
+    }
+
+    /// A region goes back to what it has found: the tokens that this has not may be used again.
+    fn lose_tokens(&mut self, region: u16, before: &IrcState, found: &Ledger) {
+        let of = |ledger: &Ledger| ledger.tokens.iter().map(|(&token, _)| token).collect();
+        let kept: BTreeSet<u64> = of(found);
+        let had = before.nodes[usize::from(region)].state.as_ref();
+        let had: BTreeSet<u64> = had.map(|one| of(&one.ledger)).unwrap_or_default();
+        self.restored.entry(region).or_default().extend(had.difference(&kept));
+        self.created.retain(|&(of, token), _| {
+            of != Region(region) || kept.contains(&Token(token).key(of, OWNER))
+        });
+    }
+
+    /// S6: one token begins one operation, but for those that a restore has lost.
+    fn is_one_effect_per_token(&self) -> bool {
+        self.state.nodes.iter().zip(0..).all(|(node, region)| {
+            let lost = self.restored.get(&region);
+            let is_lost = |token| lost.is_some_and(|lost| lost.contains(&token));
+            let mut seen = BTreeSet::new();
+            let mut own = node.state.iter().flat_map(|one| one.ledger.peerings.iter()).filter_map(
+                |(_, one)| (one.side == Side::Requester).then_some(one.requested.facts.token),
+            );
+            own.all(|token| seen.insert(token) || is_lost(token))
+        })
     }
 
     /// Whether a region has this one, alive.
@@ -102,6 +129,10 @@ pub(super) struct Watch {
     rest: Option<u64>,
     problem: Option<String>,
     seen: BTreeMap<String, u64>,
+    /// What customers have called and were told.
+    pub(super) history: History,
+    /// The numbers of their calls, by customer, name and token.
+    pub(super) asked: BTreeMap<(u16, u64, Token), usize>,
 }
 
 /// The one watch of a run, for everybody who has something to tell it.
@@ -116,23 +147,45 @@ impl Shared {
         let desks = (0..world.actors.len()).map(|_| Desk::default()).collect();
         let past = Past {
             state,
-            restored: BTreeSet::new(),
+            restored: BTreeMap::new(),
             is_disposed: false,
             created: BTreeMap::new(),
             epochs: BTreeMap::new(),
             is_set_aside: false,
         };
         let (seen, problem, rest) = (BTreeMap::new(), None, None);
-        Self(Arc::new(Mutex::new(Watch { world, past, desks, now: 0, rest, problem, seen })))
+        let (history, asked, now) = (History::default(), BTreeMap::new(), 0);
+        let watch = Watch { world, past, desks, now, rest, problem, seen, history, asked };
+        Self(Arc::new(Mutex::new(watch)))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Watch> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A region is put back to its backup before it starts again.
-    pub(super) fn put_back(&self, node: u16) {
-        self.lock().desks[usize::from(node)].is_put_back = true;
+    /// A backup of a region is taken.
+    pub(super) fn back_up(&self, node: u16) {
+        self.lock().history.turn(Region(node), Turn::BackedUp);
+    }
+
+    /// A region is put back to its backup before it starts again. What its disk held until then had been done.
+    pub(super) fn put_back(&self, node: u16, lost: &Ledger) {
+        let mut watch = self.lock();
+        watch.reach(usize::from(node), lost);
+        watch.desks[usize::from(node)].is_put_back = true;
+        watch.history.turn(Region(node), Turn::Restored);
+    }
+
+    /// What the requester's disk holds of what its accepter has decided.
+    pub(super) fn decided(&self, id: OpId) -> Option<Decided> {
+        let watch = self.lock();
+        let ledger = watch.past.ledger(usize::from(id.requester.0))?;
+        ledger.peerings.get(&id).map(|one| one.decided.facts)
+    }
+
+    /// What customers have called and were told.
+    pub(super) fn history(&self) -> History {
+        self.lock().history.clone()
     }
 
     /// What went wrong first.
@@ -183,9 +236,8 @@ impl Shared {
                 read.is_some_and(|read| read.value == one.value)
             };
             let mut mine = state.ledger.notices.iter().filter(|(id, _)| id.requester == region);
-            // A new life says again under its own number what an earlier one has not said to the end.
-            let is_first_life = state.ledger.head.incarnation.n == 1 && !past.is_disturbed();
-            let is_unread = is_first_life && mine.any(|(id, one)| !is_read(id, one));
+            // What a restore has lost on either side nobody says again: no sweep compares notices.
+            let is_unread = !past.is_disturbed() && mine.any(|(id, one)| !is_read(id, one));
             let what = match () {
                 () if !work.is_empty() => format!("has still to say {work:?}"),
                 () if !shut.is_empty() => format!("is frozen towards {shut:?}"),
@@ -275,22 +327,23 @@ impl Watch {
         // What is under way between regions may be late for ever; a switch of a half comes.
         self.past.state.network.clear();
         if let Some(node) = self.desks.iter().position(|desk| desk.own > 0) {
-            let node = u16::try_from(node).expect("few regions");
+            let node = node_of(node);
             let msg = Msg::Operate(Command::Drain(false));
             self.past.state.network.push(Flight { src: node, dst: node, msg, latest: u16::MAX });
         }
         let is_quiet = self.is_quiet();
-        let was_restored = !self.past.restored.is_empty();
         let is_told_late = self.past.is_set_aside && self.rest.is_none();
         let broken = self.world.properties.iter().find(|property| {
             let is_asked = (is_quiet || property.name != AT_REST)
                 && (!is_told_late || property.name != AGREEMENT)
                 && property.name != OF_A_STEP
-                && !(was_restored && property.name == UNRESTORED);
+                && property.name != PER_TOKEN;
             is_asked && !(property.condition)(&self.world, &self.past.state)
         });
         if let Some(name) = broken.map(|property| property.name) {
             self.fail(name);
+        } else if !self.past.is_one_effect_per_token() {
+            self.fail(PER_TOKEN);
         }
     }
 
@@ -310,8 +363,8 @@ impl Watch {
             let before = self.past.state.clone();
             self.set(node, found.clone());
             // Only if both sides have gone back to before its end may something live again.
-            let region = u16::try_from(node).expect("few regions");
-            self.past.restored.insert(region);
+            let region = node_of(node);
+            self.past.lose_tokens(region, &before, found);
             self.past.state.ghost.dead.retain(|_, back| {
                 back.insert(region);
                 back.len() < 2
@@ -319,7 +372,17 @@ impl Watch {
             self.observe(&before, Action::Intervene(0));
             return;
         }
-        // Some of what was not synced may have reached the disk before the crash.
+        // Nobody has heard of what was handed out in a start that the disk does not know of.
+        self.past
+            .epochs
+            .retain(|&(of, ..), epoch| of != node_of(node) || epoch.start <= found.head.start);
+        self.desks[node].waiting = waiting;
+        self.reach(node, found);
+    }
+
+    /// Some of what was not synced may have reached the disk before a crash: the disk holds this.
+    fn reach(&mut self, node: usize, found: &Ledger) {
+        let waiting = std::mem::take(&mut self.desks[node].waiting);
         let kept = waiting.iter().rposition(|step| step.ledger == *found);
         for step in waiting.into_iter().take(kept.map_or(0, |last| last + 1)) {
             self.take(node, step);
@@ -330,6 +393,7 @@ impl Watch {
     pub(super) fn judge_step(&mut self, node: u16, step: &Taken<'_>) {
         if let Some(Msg::Operate(Command::Dispose(_))) = step.delivered() {
             self.past.is_disposed = true;
+            self.history.dispose();
         }
         if let Some(name) = step.broken(&self.past) {
             self.fail(name);
@@ -361,6 +425,14 @@ impl Watch {
         }
     }
 
+    /// A call of this name under this token has arrived.
+    pub(super) fn hear(&mut self, customer: usize, n: u64, token: Token) {
+        let asked = u16::try_from(customer).ok().and_then(|node| self.asked.get(&(node, n, token)));
+        if let Some(&call) = asked {
+            self.history.arrive(call);
+        }
+    }
+
     /// A server of a region has called under these claims, and nobody has told it that they are held.
     pub(super) fn judge_calls(
         &mut self,
@@ -372,6 +444,10 @@ impl Watch {
             self.fail("no_call_for_a_lost_claim");
         }
     }
+}
+
+fn node_of(index: usize) -> u16 {
+    u16::try_from(index).expect("few regions")
 }
 
 /// S14: no request that arrives is taken beyond the quota of its network. What a restored region takes back it had

@@ -315,7 +315,7 @@ where
     }
 
     /// What must not be, after any event.
-    //= SPEC SIM-5
+    //= SPEC SIM-6
     pub(super) fn judge(&mut self) {
         let Some(works) = &mut self.works else { return };
         if works.problem.is_some() {

@@ -314,6 +314,35 @@ fn what_contradicts_itself_is_ended_by_either_owner() {
     }
 }
 
+/// Both sides are put back, one after the other, to backups of which each holds options that the other does not: the
+/// death that one has learned meanwhile must not wait for a sweep.
+//= SPEC IRC-28 test
+//= SPEC IRC-41 test
+#[test]
+fn a_death_is_read_at_the_thaw_from_facts_that_are_not_taken_over() {
+    let mut net = Net::new(2);
+    let id = accepted(&mut net, 1);
+    let old = net.saved[0].clone().expect("saved");
+    let expected = Version { n: 1, counter: 0 };
+    net.ask(0, ALICE, Request::Modify { id, expected, resolve_names: true }).expect("modified");
+    net.settle();
+    let newer = net.saved[1].clone().expect("saved");
+    net.change(1, id, Verb::Delete).expect("deleted");
+    net.settle();
+    for region in [0, 1, 0, 1, 0, 1] {
+        net.tick(region);
+    }
+    assert_eq!(net.labels(id), [None, None], "over, and forgotten");
+    net.restore(0, &old, 2, 7);
+    net.settle();
+    assert_eq!(net.label(0, id), Some(Label::Deleted), "that is all that is left of it");
+    net.restore(1, &newer, 2, 8);
+    net.settle();
+    assert_eq!(net.labels(id), both(Label::Deleted));
+    assert!(net.control(1).ledger.on.is_empty());
+    assert!(!net.control(1).ledger.peerings.get(&id).expect("here").stuck);
+}
+
 //= SPEC IRC-43 test
 #[test]
 fn the_report_of_a_restore_lasts_until_the_next_one() {

@@ -8,6 +8,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
+use super::history::Taken;
 use super::world::{Connection, PATIENCE, World};
 
 /// A call that was answered.
@@ -49,11 +50,40 @@ pub struct Customer<'a> {
     world: &'a World,
     connections: BTreeMap<usize, Connection>,
     rng: StdRng,
+    /// Its number, and where what it is told is taken down.
+    taken: Option<(u16, &'a Taken)>,
 }
 
 impl<'a> Customer<'a> {
     pub fn new(world: &'a World, rng: StdRng) -> Self {
-        Self { world, connections: BTreeMap::new(), rng }
+        Self { world, connections: BTreeMap::new(), rng, taken: None }
+    }
+
+    /// One whose calls are taken down.
+    pub fn taken_down(world: &'a World, rng: StdRng, taken: &'a Taken) -> Self {
+        Self { taken: Some((taken.customer(), taken)), ..Self::new(world, rng) }
+    }
+
+    fn begin(&self, region: usize, question: &Value) -> Option<usize> {
+        self.taken.and_then(|(customer, taken)| taken.ask(customer, region, question))
+    }
+
+    fn end(&mut self, call: Option<usize>, question: &Value, told: Option<&Value>, copies: usize) {
+        let Some((customer, taken)) = &mut self.taken else { return };
+        match told {
+            Some(told) => taken.tell(call, question, told, copies),
+            // Nobody heard of it again: who has asked asks the next thing as somebody else.
+            None => *customer = taken.customer(),
+        }
+    }
+
+    /// Reads once what a side shows; none if nobody has answered.
+    pub fn get(&mut self, region: usize, id: &str) -> Option<Value> {
+        let question = json!({ "op": "get", "account": 1, "id": id });
+        let call = self.begin(region, &question);
+        let told = self.ask(region, &question);
+        self.end(call, &question, told.as_ref(), 1);
+        told
     }
 
     /// Asks once; none if nobody has answered.
@@ -73,19 +103,22 @@ impl<'a> Customer<'a> {
         question["account"] = 1.into();
         question["token"] = self.rng.random::<u64>().into();
         let begun = Instant::now();
-        loop {
+        let call = self.begin(region, &question);
+        for copies in 1.. {
             if let Some(answer) = self.ask(region, &question)
                 && answer["retry"] != true
             {
+                self.end(call, &question, Some(&answer), copies);
                 return Told { region, question, answer };
             }
             assert!(begun.elapsed() < PATIENCE, "never answered: {question}");
             std::thread::sleep(Duration::from_millis(self.rng.random_range(5..40)));
         }
+        unreachable!("it asks until it is answered")
     }
 
     pub fn state(&mut self, region: usize, id: &str) -> Option<String> {
-        let answer = self.ask(region, &json!({ "op": "get", "account": 1, "id": id }))?;
+        let answer = self.get(region, id)?;
         answer["peering"]["state"].as_str().map(str::to_owned)
     }
 
@@ -121,6 +154,9 @@ impl<'a> Customer<'a> {
         let told = self.call(from, create);
         let id = told.answer["id"].as_str().unwrap_or_else(|| panic!("{told:?}")).to_owned();
         let mut story = Story { id: id.clone(), ends, told: vec![told], ..Story::default() };
+        if let Some((_, taken)) = self.taken {
+            taken.begun.lock().unwrap().push((id.clone(), [from, to]));
+        }
         let change = |op: &str| json!({ "op": op, "id": id });
         // A cancellation that may overtake the request.
         if self.rng.random_ratio(1, 8) {
@@ -162,8 +198,7 @@ impl<'a> Customer<'a> {
         let region = story.ends[side].0;
         let begun = Instant::now();
         let version = loop {
-            let get = json!({ "op": "get", "account": 1, "id": story.id });
-            let said = self.ask(region, &get).unwrap_or_default();
+            let said = self.get(region, &story.id).unwrap_or_default();
             let name = ["requester", "accepter"][side];
             let peering = &said["peering"];
             if let Some(version) = peering[name]["options"]["version"].as_str()
