@@ -40,6 +40,7 @@ pub mod lease;
 pub mod models;
 #[cfg(feature = "embed")]
 pub mod node;
+pub mod oversight;
 pub mod packed;
 pub mod persistent;
 pub mod sim;

@@ -33,6 +33,13 @@ pub trait Machine: Actor {
         None
     }
 
+    /// The epoch of the term that the firing of this timer would renew, if it would: a runtime lets no error of a
+    /// store keep it from firing (L-37).
+    fn renews(&self, state: &Self::State, timer: &Self::Timer) -> Option<u64> {
+        let _ = (state, timer);
+        None
+    }
+
     /// Whether what a message to the actor's own host asks for only takes something away, such as the work of a
     /// term that has ended: a runtime begins that in the step, without waiting for what the step saves. There is
     /// at most one such message of an actor at a time.

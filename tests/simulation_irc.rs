@@ -253,11 +253,11 @@ const CAUGHT_LYING: &[(Safeguards, u64)] = &[(Safeguards::I_30_AUTHORITY, 1)];
 /// The same between regions that are far apart, and are put back again and again.
 const CAUGHT_REBORN: &[(Safeguards, u64)] = &[(Safeguards::I_18_REPLY_OF_CURRENT_LIFE, 1)];
 
-/// The faults of a seed.
-type Plans = fn(&Regions, u64) -> Plan;
+/// Rules and within how many seeds each is seen, and the regions and the faults of a seed that show them.
+type Table = (&'static [(Safeguards, u64)], Regions, fn(&Regions, u64) -> Plan);
 
-/// Each table of rules, with the regions and the faults that show them.
-fn tables() -> [(&'static [(Safeguards, u64)], Regions, Plans); 5] {
+/// Each table of rules.
+fn tables() -> [Table; 5] {
     [
         (CAUGHT, Regions::default(), swarm_of),
         (CAUGHT_LATE, Regions::default(), late),

@@ -15,7 +15,7 @@ use crate::lease::Member;
 use crate::sim::Plan;
 use crate::sim::irc::Regions;
 use crate::sim::lease::Cluster;
-use crate::trace::check::{Options, Source, Verdict, check};
+use crate::trace::check::{Options, Report, Source, Verdict, check};
 
 /// How often a smaller plan is tried.
 const TRIES: u32 = 200;
@@ -148,13 +148,15 @@ impl Subject {
         match self {
             Self::Lease(cluster) => {
                 let ran = cluster.run(seed, plan, length, folder);
-                let steps = ran.map_err(|error| format!("cannot write the traces: {error}"))?.steps;
+                let ran = ran.map_err(|error| format!("cannot write the traces: {error}"))?;
+                let (steps, of_work, terms) = (ran.steps, ran.problem, ran.terms);
                 let ran = begun.elapsed();
                 let sources: Vec<_> =
                     cluster.traces(folder).into_iter().map(Source::File).collect();
                 let report = check::<Member>(&sources, Options::default());
                 let elected = report.coverage.get("deliver Written").is_some_and(|&n| n > 0);
                 let problem = match (report.verdict, report.problem) {
+                    _ if of_work.is_some() => of_work,
                     (Verdict::Accepted, _) if !elected => {
                         Some("nobody was ever elected".to_owned())
                     }
@@ -165,11 +167,12 @@ impl Subject {
                     )),
                 };
                 let mut more = Map::new();
+                more.insert("terms".to_owned(), terms.into());
                 more.insert("undone".to_owned(), report.undone.into());
                 more.insert("lives".to_owned(), report.lives.into());
                 more.insert("coverage".to_owned(), json!(report.coverage));
-                let summary =
-                    format!("{} undone by crashes, {} lives", report.undone, report.lives);
+                let Report { undone, lives, .. } = report;
+                let summary = format!("{undone} undone by crashes, {lives} lives, {terms} terms");
                 Ok(Ran { seed, faults, steps, problem, took: begun.elapsed(), ran, summary, more })
             }
             Self::Irc(regions) => {

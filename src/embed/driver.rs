@@ -39,6 +39,7 @@ use crate::lease::{Member, MemberState, Storage, Timer, View};
 use crate::node::Guard;
 use crate::node::clock::WakeUp;
 use crate::node::timers::Timers;
+use crate::oversight;
 use crate::step::{Effect, Input, Machine as _, step};
 
 /// What the driver is told.
@@ -205,6 +206,9 @@ impl<S: LeaseStore> Driver<S> {
                     tracing::warn!(lease = &*self.parts.lease, %error, "nothing is done about it");
                     return;
                 }
+                if self.gives_up(now) {
+                    return;
+                }
                 self.count_answer(&msg);
                 self.take_step(Input::Deliver { src: src.into(), msg }, now);
             }
@@ -254,34 +258,35 @@ impl<S: LeaseStore> Driver<S> {
         loop {
             let now = BootInstant::now();
             let Some(timer) = self.timers.fire(now, pass) else { return now };
-            match (timer, self.phase().and_then(Phase::holding)) {
-                (Timer::Attempt, Some(epoch)) if !self.is_alive(now) => {
-                    tracing::warn!(
-                        lease = &*self.parts.lease,
-                        epoch,
-                        "the work gives no sign of life"
-                    );
-                    self.abandon(epoch, "not_alive");
-                    // The timers are those of another life.
-                    return BootInstant::now();
-                }
-                (Timer::Hold(_), Some(_)) => {
-                    self.take_step(Input::Fire(timer), now);
-                    if self.phase().and_then(Phase::holding).is_none() {
-                        self.parts.stats.self_fence();
-                    }
-                }
-                _ => self.take_step(Input::Fire(timer), now),
+            if self.gives_up(now) {
+                // The timers are those of another life.
+                return BootInstant::now();
+            }
+            let held = self.phase().and_then(Phase::holding);
+            let is_hold = matches!(timer, Timer::Hold(_));
+            self.take_step(Input::Fire(timer), now);
+            if is_hold && held.is_some() && self.phase().and_then(Phase::holding).is_none() {
+                self.parts.stats.self_fence();
             }
         }
     }
 
+    /// Gives up the term whose work is dead, before whatever comes could renew it: a timer, or a hint of the store.
+    fn gives_up(&mut self, now: BootInstant) -> bool {
+        let Some(epoch) = self.phase().and_then(Phase::holding) else { return false };
+        if self.is_alive(now) {
+            return false;
+        }
+        tracing::warn!(lease = &*self.parts.lease, epoch, "the work gives no sign of life");
+        self.abandon(epoch, "not_alive");
+        true
+    }
+
     /// Whether the work has given a sign of life within the time that it may be silent (L-36).
-    //= SPEC GUARD-12
     fn is_alive(&self, now: BootInstant) -> bool {
         let (Some(within), Some(term)) = (self.parts.alive_within, &self.term) else { return true };
         let last = BootInstant::from_nanos(term.alive.load(Ordering::Relaxed));
-        now.saturating_duration_since(last) <= within
+        oversight::is_alive(last, now, within)
     }
 
     /// The only caller of [`step`].

@@ -198,8 +198,8 @@ impl<S: LeaseStore> Builder<S> {
         self
     }
 
-    /// Ends a term whose work has not called [`Leadership::alive`] within this time (L-36), at the next
-    /// renewal that would be due.
+    /// Ends a term whose work has not called [`Leadership::alive`] within this time (L-36), at the latest when the
+    /// next renewal would be due.
     ///
     /// Silent work may still be running, and has S to end. So the lease is not given back: it runs out by itself.
     pub fn alive_within(mut self, silence: Duration) -> Self {

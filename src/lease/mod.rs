@@ -252,6 +252,10 @@ impl Machine for Member {
         }
     }
 
+    fn renews(&self, state: &MemberState, timer: &Timer) -> Option<Epoch> {
+        self.epoch(state).filter(|_| *timer == Timer::Attempt)
+    }
+
     fn is_withdrawal(&self, msg: &Msg) -> bool {
         matches!(msg, Msg::Stopped { .. })
     }

@@ -221,9 +221,7 @@ impl Customers {
             return None;
         }
         let region = rng.random_range(0..self.regions.regions);
-        let here = control(views, region)
-            .into_iter()
-            .flat_map(|view| view.ledger.peerings.keys());
+        let here = control(views, region).into_iter().flat_map(|view| view.ledger.peerings.keys());
         let id = match rng.random_range(0..4) {
             0 => self.asked_of(region, views, rng),
             1 => {

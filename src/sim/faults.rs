@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use rand::RngExt as _;
 
+use super::event::Event;
 use super::plan::{Fault, Kind};
-use super::run::{Event, MS, Simulation, nanos};
+use super::run::{MS, Simulation, Waiting, nanos};
 use super::setup::{Birth, Simulated, Workload};
 use crate::lease::record::NodeId;
 use crate::step::Input;
@@ -22,7 +23,7 @@ where
     F: FnMut(Birth) -> R,
     L: Workload<A>,
 {
-    fn faults_of(&self, node: u16) -> impl Iterator<Item = Kind> {
+    pub(super) fn faults_of(&self, node: u16) -> impl Iterator<Item = Kind> {
         self.active.iter().filter(move |fault| fault.node == node).map(|fault| fault.kind)
     }
 
@@ -60,6 +61,15 @@ where
                 _ => {}
             }
         }
+        let errors = self.faults_of(to).find_map(|kind| match kind {
+            Kind::Errors(often) => Some(often),
+            _ => None,
+        });
+        if errors.is_some_and(|often| self.strikes(often)) {
+            let start = self.nodes[usize::from(from)].start;
+            self.at(self.now + 2 * delay, Event::Error { node: from, start });
+            return;
+        }
         if let Some(after) = late {
             self.at(self.now + delay + after, Event::Arrive(to, bytes[..length].to_vec()));
         }
@@ -83,10 +93,21 @@ where
         self.network.random_range(0..1000) < often
     }
 
+    /// What a node has asked was answered by an error: it asks again by itself (L-37).
+    pub(super) fn erred(&mut self, node: u16, start: u32) {
+        let actor = &self.setup.actors[usize::from(node)];
+        let it = &mut self.nodes[usize::from(node)];
+        let Some(state) = &it.state else { return };
+        if it.start == start && !self.setup.duties.errors_are_transient {
+            it.timers.retain(|timer, _| actor.renews(state, timer).is_none());
+        }
+    }
+
     pub(super) fn begin(&mut self, fault: Fault) {
         let index = usize::from(fault.node);
-        if fault.kind == Kind::Suspend && self.nodes[index].own > 0 {
-            // The bound S on a stop hook holds only while the machine runs: let it end first.
+        let is_stopping = self.nodes[index].own > 0 || self.is_stopping_work(fault.node);
+        if matches!(fault.kind, Kind::Suspend | Kind::Blocked) && is_stopping {
+            // The bound S on a stop hook holds only while the machine runs, and its end is heard: let it end first.
             let again = Fault { at_ms: self.now / MS + 1, ..fault };
             self.at(self.now + nanos(self.setup.local).max(MS), Event::Begin(again));
             return;
@@ -118,6 +139,20 @@ where
                     it.suspended_since = self.now;
                 }
             }
+            Kind::WorkDies => self.work_dies(fault.node),
+            Kind::Blocked => {
+                let it = &mut self.nodes[index];
+                if it.state.is_some() {
+                    it.blocked.push(fault);
+                }
+            }
+            Kind::Meddle => {
+                let storage = self.nodes[index].disk[0].1.clone();
+                let msg = storage.and_then(|storage| self.workload.meddled(fault.node, &storage));
+                if let Some(msg) = msg {
+                    self.input(fault.node, Waiting::Told(msg));
+                }
+            }
             _ => self.active.push(fault),
         }
         self.at(self.now + fault.for_ms * MS, Event::End(fault));
@@ -138,7 +173,19 @@ where
                     if !self.setup.duties.clock_never_stops {
                         self.nodes[index].slept += self.now - self.nodes[index].suspended_since;
                     }
+                    self.runs_again(fault.node, true);
                     self.wake_up(fault.node);
+                    self.look(fault.node);
+                }
+            }
+            Kind::Blocked => {
+                let it = &mut self.nodes[index];
+                let before = it.blocked.len();
+                it.blocked.retain(|blocked| *blocked != fault);
+                if before > 0 && it.blocked.is_empty() && it.suspended == 0 {
+                    self.runs_again(fault.node, false);
+                    self.wake_up(fault.node);
+                    self.look(fault.node);
                 }
             }
             _ => self.active.retain(|active| *active != fault),
@@ -147,7 +194,7 @@ where
 
     fn wake_up(&mut self, node: u16) {
         let index = usize::from(node);
-        if self.nodes[index].state.is_none() {
+        if !self.is_awake(node) {
             return;
         }
         if self.setup.duties.timers_first {
@@ -159,7 +206,15 @@ where
         self.fire_due(node);
     }
 
+    /// The process of a node ends.
     pub(super) fn crash(&mut self, node: u16) {
+        self.process_ends(node);
+        self.nodes[usize::from(node)].blocked.clear();
+        self.lose(node);
+    }
+
+    /// The life of a node ends: all but its disk is gone.
+    pub(super) fn lose(&mut self, node: u16) {
         let it = &mut self.nodes[usize::from(node)];
         if it.state.take().is_none() {
             return;

@@ -8,17 +8,17 @@ use rand::rngs::StdRng;
 
 use super::plan::Plan;
 use super::run::{LEASE, Simulation};
-use super::setup::{Birth, Duties, Setup, Workload};
+use super::setup::{Birth, Duties, Setup, Work, Workload};
 use crate::lease::client::Client;
 use crate::lease::elector::Elector;
 use crate::lease::host::Host;
 use crate::lease::msg::Msg;
-use crate::lease::record::{NodeId, NodeSet};
+use crate::lease::record::{Claim, Expect, Holder, NodeId, NodeSet, Nonce};
 use crate::lease::replica::Replica;
 use crate::lease::safeguards::Safeguards;
 use crate::lease::store::LeaseStore;
 use crate::lease::timing::Timing;
-use crate::lease::{HostView, Member, Role, View};
+use crate::lease::{HostView, Member, Role, Storage, View};
 use crate::trace::Traced as _;
 use crate::trace::format::{Clock, FORMAT, Header};
 use crate::trace::write::Writer;
@@ -40,10 +40,12 @@ pub struct Cluster {
     pub write_every: Duration,
     /// About how often an operator ends a term.
     pub operate_every: Duration,
+    /// Whether hosts have work that runs while they lead. S then has to leave time for a kill switch.
+    pub has_work: bool,
 }
 
 impl Default for Cluster {
-    /// Three hosts with the default timing, one client with a write every 2 s, a command every 5 minutes.
+    /// Three hosts with the default timing and work, one client with a write every 2 s, a command every 5 minutes.
     fn default() -> Self {
         Self {
             hosts: 3,
@@ -53,17 +55,37 @@ impl Default for Cluster {
             duties: Duties::ALL,
             write_every: Duration::from_secs(2),
             operate_every: Duration::from_secs(300),
+            has_work: true,
         }
     }
 }
 
 /// What a run has come to, besides its traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
     /// How many steps were taken.
     pub steps: u64,
     /// Whether a host leads at the end.
     pub is_led: bool,
+    /// Whether living work runs at the end, under a term that has not ended.
+    pub has_work: bool,
+    /// How many terms have begun, if hosts have work.
+    pub terms: u32,
+    /// What must not be of the work of terms, at its first occurrence.
+    pub problem: Option<String>,
+}
+
+/// Whoever changes a record without being a host.
+const NOBODY: Holder = Holder { node: NodeId(NodeId::LIMIT - 1), incarnation: 1 };
+
+/// The work of a host with this timing: it may be silent for 2 R, and a process that was killed is away for up to L.
+pub(super) fn work_of(timing: &Timing) -> Work {
+    let Timing { lease, renew, retry, hook, clock_error_ppm, .. } = *timing;
+    let alive_within = renew * 2;
+    // Whatever comes after the silence ends the term, a renewal after R at the latest; and its clock may be slow.
+    let slow = f64::from(clock_error_ppm) / 1e6;
+    let dead_within = (alive_within + renew.max(retry)).div_f64(1.0 - slow);
+    Work { hook, stop_within: timing.stop_within(), alive_within, dead_within, restart: lease }
 }
 
 /// Clients and operator.
@@ -74,6 +96,17 @@ pub struct Outside {
 }
 
 impl Workload<Member> for Outside {
+    fn work(&self) -> Option<Work> {
+        self.cluster.has_work.then(|| work_of(&self.cluster.timing))
+    }
+
+    fn meddled(&mut self, _: u16, storage: &Storage) -> Option<Msg> {
+        let Storage::Store(record) = storage else { return None };
+        let claim = Claim { lease: record.claim.lease + Duration::from_millis(1), ..record.claim };
+        let nonce = Nonce { by: NOBODY, n: record.version };
+        Some(Msg::Write { nonce, expect: Expect::Version(record.version), claim })
+    }
+
     fn next(&mut self, views: &[Option<View>], rng: &mut StdRng) -> (Duration, Option<(u16, Msg)>) {
         let every = self.cluster.write_every;
         let pause = rng.random_range(every / 2..=every * 3 / 2);
@@ -151,7 +184,12 @@ impl Cluster {
         let Timing { lease, hook, clock_error_ppm, .. } = self.timing;
         // A message of a host to itself waits for the saves before it: the disk's time is a part of S.
         let disk = u16::try_from(hook.as_millis() * 2 / 5).unwrap_or(u16::MAX);
-        Plan::swarm(seed, self.nodes(), ms(length), ms(lease), disk, clock_error_ppm)
+        let plan = Plan::swarm(seed, self.nodes(), ms(length), ms(lease), disk, clock_error_ppm);
+        if self.has_work {
+            plan.and_to_work(seed, self.hosts, self.hosts, ms(length), ms(lease))
+        } else {
+            plan
+        }
     }
 
     /// The nodes' traces in this folder.
@@ -190,7 +228,13 @@ impl Cluster {
         let leads = |view: &Option<View>| {
             matches!(view, Some(View::Host(HostView { role: Role::Holding, .. })))
         };
-        Ok(Ran { steps: simulation.steps, is_led: simulation.views().iter().any(leads) })
+        Ok(Ran {
+            steps: simulation.steps,
+            is_led: simulation.views().iter().any(leads),
+            has_work: simulation.has_work(),
+            terms: simulation.terms().values().sum(),
+            problem: simulation.problem(),
+        })
     }
 }
 

@@ -10,13 +10,16 @@
 mod customers;
 #[cfg(feature = "check")]
 mod ear;
+mod event;
 mod faults;
 #[cfg(feature = "check")]
 pub mod history;
 #[cfg(feature = "check")]
 pub mod irc;
 pub mod lease;
+pub mod leases;
 pub mod plan;
+mod process;
 pub mod run;
 pub mod setup;
 #[cfg(feature = "check")]
@@ -27,7 +30,8 @@ mod token;
 mod two_sides;
 #[cfg(feature = "check")]
 mod watch;
+mod work;
 
 pub use plan::{Fault, Kind, Plan};
 pub use run::Simulation;
-pub use setup::{Birth, Duties, Setup, Simulated, Workload};
+pub use setup::{Birth, Duties, Setup, Simulated, Work, Workload};

@@ -38,6 +38,16 @@ pub enum Kind {
     BackUp,
     /// The node is stopped and put back to its last copy, and starts again at the end.
     Restore,
+    /// A stop hook that begins at the node never ends.
+    HookHangs,
+    /// The work that runs at the node dies, and nobody says so.
+    WorkDies,
+    /// The node's loop is held up by other work of its process: it handles nothing, and all else goes on.
+    Blocked,
+    /// What is asked of the node is answered by an error, so many times in a thousand.
+    Errors(u16),
+    /// A foreign hand changes a field of the record that is on the node's disk, and neither holder nor epoch.
+    Meddle,
 }
 
 /// One fault.
@@ -116,6 +126,35 @@ impl Plan {
             faults.push(Fault { at_ms, for_ms, node: rng.random_range(0..nodes), kind });
         }
         Self { rates_ppm, faults }
+    }
+
+    /// The same plan and more: some of what can happen to the work of `hosts` hosts, and errors of the `store`.
+    #[must_use]
+    pub fn and_to_work(
+        mut self,
+        seed: u64,
+        hosts: u16,
+        store: u16,
+        length_ms: u64,
+        scale_ms: u64,
+    ) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x776f_726b);
+        let all = [Kind::HookHangs, Kind::WorkDies, Kind::Blocked, Kind::Errors(300)];
+        let kinds: Vec<Kind> = all.into_iter().filter(|_| rng.random_bool(0.5)).collect();
+        let mut at_ms = 0;
+        while !kinds.is_empty() {
+            at_ms += rng.random_range(0..=scale_ms * 6);
+            let for_ms = rng.random_range(1..=scale_ms * 3);
+            if at_ms + for_ms >= length_ms {
+                break;
+            }
+            let kind = *kinds.choose(&mut rng).unwrap_or(&Kind::WorkDies);
+            let host = rng.random_range(0..hosts);
+            let node = if let Kind::Errors(_) = kind { store } else { host };
+            self.faults.push(Fault { at_ms, for_ms, node, kind });
+        }
+        self.faults.sort_by_key(|fault| fault.at_ms);
+        self
     }
 
     /// Takes away whatever is not needed for a failure: a plan that still fails, and of which no single

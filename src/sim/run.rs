@@ -8,8 +8,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use stateright::actor::Id;
 
+use super::event::Event;
 use super::plan::{Fault, Kind, Plan};
+use super::process::Line;
 use super::setup::{Birth, Setup, Simulated, Workload};
+use super::work::Works;
 use crate::durable::Durable as _;
 use crate::lease::record::NodeId;
 use crate::step::{Effect, Input, InputOf, step};
@@ -17,31 +20,12 @@ use crate::trace::{Origin, Recorder};
 use crate::wire::{self, Header, Headers, Plain};
 
 pub(super) const MS: u64 = 1_000_000;
+/// How often a runtime looks at its timers that has no better way.
+const TICK: u64 = 500 * MS;
 /// What clocks read at the beginning, so that a clock that is too slow is never before zero.
 const BEGINNING: u64 = 1_000_000_000_000;
 /// The only lease, or the only coordinator.
 pub(super) const LEASE: u16 = 0;
-
-pub(super) enum Event<A: Simulated> {
-    /// Some timer of a node may be due.
-    Wake(u16),
-    Arrive(u16, Vec<u8>),
-    /// A save of this start is durable.
-    Synced {
-        node: u16,
-        start: u32,
-        number: u64,
-    },
-    /// A message of this start to itself arrives.
-    Own {
-        node: u16,
-        start: u32,
-        msg: A::Msg,
-    },
-    Work,
-    Begin(Fault),
-    End(Fault),
-}
 
 /// What waits at a node that is suspended.
 pub(super) enum Waiting<A: Simulated> {
@@ -68,6 +52,8 @@ pub(super) struct Node<A: Simulated, R> {
     pub(super) suspended: u32,
     pub(super) suspended_since: u64,
     pub(super) slept: u64,
+    /// What holds up its loop.
+    pub(super) blocked: Vec<Fault>,
     pub(super) waiting: VecDeque<Waiting<A>>,
     pub(super) own: u32,
     pub(super) wake: Option<u64>,
@@ -94,6 +80,8 @@ pub struct Simulation<A: Simulated, R, F, L> {
     timing: StdRng,
     pub(super) disks: StdRng,
     work: StdRng,
+    pub(super) works: Option<Works>,
+    pub(super) lines: BTreeMap<u16, Line>,
     /// Steps taken.
     pub steps: u64,
     /// Datagrams that were no messages when they arrived.
@@ -128,12 +116,16 @@ where
                 suspended: 0,
                 suspended_since: 0,
                 slept: 0,
+                blocked: Vec::new(),
                 waiting: VecDeque::new(),
                 own: 0,
                 wake: None,
             })
             .collect();
+        let works = workload.work().map(|work| Works::new(work, setup.actors.len(), seed));
         let mut simulation = Self {
+            works,
+            lines: BTreeMap::new(),
             setup,
             workload,
             open,
@@ -197,7 +189,7 @@ where
     }
 
     /// When a node's clock will read this.
-    fn when(&self, node: u16, reading: u64) -> u64 {
+    pub(super) fn when(&self, node: u16, reading: u64) -> u64 {
         let slept = self.nodes[usize::from(node)].slept;
         let rate = i128::from(self.plan.rates_ppm.get(usize::from(node)).copied().unwrap_or(0));
         let time = i128::from(reading.saturating_sub(BEGINNING)) * 1_000_000 / (1_000_000 + rate);
@@ -220,11 +212,17 @@ where
                     self.fire_due(node);
                 }
             }
-            Event::Arrive(node, bytes) => self.input(node, Waiting::Datagram(bytes)),
+            Event::Arrive(node, bytes) => {
+                self.answered(node);
+                self.input(node, Waiting::Datagram(bytes));
+            }
             Event::Own { node, start, msg } => {
                 let it = &mut self.nodes[usize::from(node)];
                 if it.start == start && it.state.is_some() {
                     it.own -= 1;
+                    if self.setup.actors[usize::from(node)].is_withdrawal(&msg) {
+                        self.work_stopped(node, None);
+                    }
                     self.input(node, Waiting::Own(msg));
                 }
             }
@@ -237,17 +235,23 @@ where
                     self.input(node, Waiting::Told(msg));
                 }
             }
+            Event::Error { node, start } => self.erred(node, start),
+            Event::GiveUp { process, request } => self.unanswered(process, request),
+            Event::Look(node) => self.wait_is_over(node),
+            Event::HookEnded { node, process, epoch } => self.hook_ended(node, process, epoch),
+            Event::Killed { node, process } => self.killed(node, process),
             Event::Begin(fault) => self.begin(fault),
             Event::End(fault) => self.end(fault),
         }
+        self.judge();
         if self.queue.len() > 1_000_000 {
             panic!("the simulation drowns in events");
         }
     }
 
-    fn is_awake(&self, node: u16) -> bool {
+    pub(super) fn is_awake(&self, node: u16) -> bool {
         let node = &self.nodes[usize::from(node)];
-        node.state.is_some() && node.suspended == 0
+        node.state.is_some() && node.suspended == 0 && node.blocked.is_empty()
     }
 
     pub(super) fn input(&mut self, node: u16, what: Waiting<A>) {
@@ -255,7 +259,7 @@ where
         if it.state.is_none() {
             return;
         }
-        if it.suspended > 0 {
+        if it.suspended > 0 || !it.blocked.is_empty() {
             if it.waiting.len() < 1000 {
                 it.waiting.push_back(what);
             }
@@ -286,11 +290,17 @@ where
         if self.setup.duties.timers_first {
             self.fire_due(node);
         }
+        if matches!(origin, Origin::Datagram { .. }) && self.gives_up(node) {
+            return;
+        }
         self.step(node, input, origin);
     }
 
     /// Fires every timer that is due, each at most once.
     pub(super) fn fire_due(&mut self, node: u16) {
+        if !self.setup.duties.no_periodic_test && !self.now.is_multiple_of(TICK) {
+            return;
+        }
         let before = self.nodes[usize::from(node)].armed;
         let early = if self.setup.duties.never_early { 0 } else { 5 * MS };
         loop {
@@ -308,6 +318,9 @@ where
             if armings.is_empty() {
                 timers.remove(&timer);
             }
+            if self.gives_up(node) {
+                return;
+            }
             self.step(node, Input::Fire(timer), Origin::Timer(arming.0));
         }
         self.set_wake(node);
@@ -317,7 +330,10 @@ where
         let timers = &self.nodes[usize::from(node)].timers;
         let Some(next) = timers.values().flatten().map(|&(due, _)| due).min() else { return };
         let early = if self.setup.duties.never_early { 0 } else { 5 * MS };
-        let time = self.when(node, next - early).max(self.now + 1);
+        let mut time = self.when(node, next - early).max(self.now + 1);
+        if !self.setup.duties.no_periodic_test {
+            time = time.next_multiple_of(TICK);
+        }
         let wake = &mut self.nodes[usize::from(node)].wake;
         if wake.is_none_or(|wake| time < wake) {
             *wake = Some(time);
@@ -363,8 +379,11 @@ where
                 }
                 Effect::SetTimer(timer, range) => {
                     let (low, high) = (nanos(range.start), nanos(range.end));
-                    let length =
-                        if low < high { self.timing.random_range(low..=high) } else { low };
+                    let length = match low < high {
+                        true if self.setup.duties.jitter => self.timing.random_range(low..=high),
+                        true => high,
+                        false => low,
+                    };
                     it.armed += 1;
                     let due = at.saturating_add(length);
                     trace.set(&timer, &range, due);
@@ -388,6 +407,7 @@ where
             deadline.and_then(|timer| it.timers.get(&timer)?.last().map(|&(due, _)| due));
         let trace = it.trace.as_mut().expect("it runs");
         trace.end(&state, deadline);
+        let epoch = self.setup.actors[index].epoch(&state);
         it.state = Some(state);
         let (start, last) = (it.start, it.last_save);
         let saves = !synced.is_empty();
@@ -403,7 +423,12 @@ where
             let soon = self.disks.random_range(0..=2 * MS);
             self.at(self.now + soon, Event::Begin(fault));
         }
+        // What a message says must not be ahead of what this process permits.
+        self.show(node, epoch, deadline);
         for (to, header, msg) in sends {
+            if to == node && self.setup.actors[index].is_withdrawal(&msg) {
+                self.stop_work(node);
+            }
             let what = match header {
                 None if to == node => Held::Own(msg),
                 None => continue,
@@ -441,7 +466,9 @@ where
         {
             let Some((_, what)) = self.nodes[index].held.pop_front() else { break };
             match what {
-                Held::Datagram(to, bytes) => self.transmit(node, to, bytes),
+                Held::Datagram(to, bytes) => self.send(node, to, bytes),
+                Held::Own(msg)
+                    if self.setup.actors[index].is_withdrawal(&msg) && self.hook_hangs(node) => {}
                 Held::Own(msg) => {
                     let start = self.nodes[index].start;
                     self.nodes[index].own += 1;

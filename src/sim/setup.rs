@@ -27,6 +27,22 @@ pub struct Duties {
     pub never_early: bool,
     /// A message that no honest actor says does not reach an actor.
     pub refuses_illegal: bool,
+    /// Timers go off by themselves: nobody looks at them only now and then (L-7).
+    pub no_periodic_test: bool,
+    /// Deadlines are looked at by a thread of their own, which waits for no other work (L-7).
+    pub deadline_thread: bool,
+    /// Work runs under the token of its term, which is cancelled when the term ends (L-34).
+    pub term_token: bool,
+    /// Work that has not ended within S is killed, whatever its hook does (L-35).
+    pub kill_switch: bool,
+    /// A term whose work gives no sign of life is not renewed (L-36).
+    pub renewal_needs_life: bool,
+    /// An error of a store ends nothing: what was asked is asked again (L-37).
+    pub errors_are_transient: bool,
+    /// The leases of one process do not wait for each other's answers (L-39).
+    pub leases_apart: bool,
+    /// A timer with a range is drawn from it (L-40).
+    pub jitter: bool,
 }
 
 impl Duties {
@@ -39,6 +55,14 @@ impl Duties {
         new_incarnation: true,
         never_early: true,
         refuses_illegal: true,
+        no_periodic_test: true,
+        deadline_thread: true,
+        term_token: true,
+        kill_switch: true,
+        renewal_needs_life: true,
+        errors_are_transient: true,
+        leases_apart: true,
+        jitter: true,
     };
 }
 
@@ -78,6 +102,21 @@ impl<A> Simulated for A where
 {
 }
 
+/// What the work of a term is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// S: how long it may take to end, in real time.
+    pub hook: Duration,
+    /// How much of that is left before the kill switch, on the host's clock.
+    pub stop_within: Duration,
+    /// How long it may be silent before its term is not renewed.
+    pub alive_within: Duration,
+    /// Within what time a term whose work is dead has ended, in real time.
+    pub dead_within: Duration,
+    /// How long a process that was killed is away, at most.
+    pub restart: Duration,
+}
+
 /// A life of a node begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Birth {
@@ -101,6 +140,28 @@ pub trait Workload<A: Simulated> {
         views: &[Option<A::View>],
         rng: &mut StdRng,
     ) -> (Duration, Option<(u16, A::Msg)>);
+
+    /// What the work of terms is like; none, if there is none.
+    fn work(&self) -> Option<Work> {
+        None
+    }
+
+    /// Which lease a node belongs to.
+    fn lease(&self, node: u16) -> u16 {
+        let _ = node;
+        0
+    }
+
+    /// Which process a node runs in.
+    fn process(&self, node: u16) -> u16 {
+        node
+    }
+
+    /// What a foreign hand that changes some other field of a record does to the node that keeps it, given its disk.
+    fn meddled(&mut self, node: u16, storage: &A::Storage) -> Option<A::Msg> {
+        let _ = (node, storage);
+        None
+    }
 
     /// What a node that lies says besides, under the name under which it has said this. None if it has nothing to say.
     fn lie(&mut self, said: &A::Msg) -> Option<A::Msg> {

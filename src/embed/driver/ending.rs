@@ -20,6 +20,7 @@ use crate::embed::store::LeaseStore;
 use crate::embed::term::HandOverError;
 use crate::lease::elector::Phase;
 use crate::lease::record::Epoch;
+use crate::oversight;
 
 impl<S: LeaseStore> Driver<S> {
     /// Ends the term in this process: nothing is permitted from here on, and its token is cancelled.
@@ -72,8 +73,9 @@ impl<S: LeaseStore> Driver<S> {
     pub(super) fn stop(&mut self, epoch: Epoch) {
         self.stopping = Some(epoch);
         let begun = BootInstant::now();
-        let kill_at = self.ended_at(epoch, begun).saturating_add(self.parts.stop_within);
-        self.parts.shown.watched.send_modify(|watched| watched.stop(epoch, kill_at));
+        let until = self.until.filter(|(of, _)| *of == epoch).map(|(_, until)| until);
+        let kill_at = oversight::ended_at(until, begun).saturating_add(self.parts.stop_within);
+        self.parts.shown.watched.send_modify(|watched| watched.oversight.stop(epoch, kill_at));
         let (hooks, guard) = (Arc::clone(&self.parts.hooks), Arc::clone(&self.parts.guard));
         let (commands, watched) = (self.parts.commands.clone(), self.parts.shown.watched.clone());
         let stats = Arc::clone(&self.parts.stats);
@@ -89,18 +91,11 @@ impl<S: LeaseStore> Driver<S> {
             }
             guard.gate().closed(epoch).await;
             stats.hooks_took(BootInstant::now().saturating_duration_since(begun));
-            watched.send_modify(|watched| watched.stopped(epoch));
+            watched.send_modify(|watched| watched.oversight.stopped(epoch));
             let told =
                 if hooks_are_done { Command::Stopped { epoch } } else { Command::Killed { epoch } };
             tell(&commands, told);
         });
-    }
-
-    /// From when S counts: whoever notices the end of a term late has that much less time to stop its work.
-    //= SPEC GUARD-26
-    fn ended_at(&self, epoch: Epoch, noticed: BootInstant) -> BootInstant {
-        let until = self.until.filter(|(of, _)| *of == epoch).map(|(_, until)| until);
-        until.map_or(noticed, |until| until.min(noticed))
     }
 
     /// Answers those who wait for the end of a term, if it has come.
@@ -149,7 +144,7 @@ async fn run(hooks: Arc<Vec<Hook>>, epoch: Epoch) -> bool {
 
 /// Waits until the kill switch has been pulled for this term, and has come back.
 async fn is_killed(watched: &mut watch::Receiver<Watched>, epoch: Epoch) {
-    if watched.wait_for(|watched| watched.has_killed(epoch)).await.is_err() {
+    if watched.wait_for(|watched| watched.oversight.has_killed(epoch)).await.is_err() {
         // Nobody is left who could pull it.
         std::future::pending::<()>().await;
     }

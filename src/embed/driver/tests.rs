@@ -74,7 +74,7 @@ async fn the_kill_counts_from_the_deadline_however_late_the_driver_comes_to_it()
     assert!(woken > deadline.saturating_add(50 * MS), "it is late");
     assert_eq!(driver.phase().and_then(Phase::holding), None);
     let kill_at = deadline.saturating_add(timing().stop_within());
-    assert_eq!(driver.parts.shown.watched.borrow().to_kill(), Some((epoch, kill_at)));
+    assert_eq!(driver.parts.shown.watched.borrow().oversight.to_kill(), Some((epoch, kill_at)));
 }
 
 //= SPEC GUARD-26 test
@@ -86,9 +86,27 @@ async fn the_kill_counts_from_the_end_of_a_term_that_ends_before_its_deadline() 
     let (done, _) = oneshot::channel();
     let before = BootInstant::now();
     driver.obey(Command::StepDown { epoch, done });
-    let to_kill = driver.parts.shown.watched.borrow().to_kill();
+    let to_kill = driver.parts.shown.watched.borrow().oversight.to_kill();
     let (of, at) = to_kill.expect("it is being stopped");
     assert_eq!(of, epoch);
     assert!(at >= before.saturating_add(timing().stop_within()));
     assert!(at < deadline.saturating_add(timing().stop_within()));
+}
+
+/// Also when no timer would have renewed it: a hint of the store makes a holder write at once.
+//= SPEC GUARD-12 test
+#[tokio::test]
+async fn a_hint_does_not_renew_a_term_whose_work_is_dead() {
+    let (commands, mut inbox) = mpsc::unbounded_channel();
+    let mut driver = holder(&commands, &mut inbox).await;
+    let (epoch, _) = driver.until.expect("it holds");
+    driver.parts.alive_within = Some(20 * MS);
+    std::thread::sleep(30 * MS);
+    let seen = driver.parts.store.read("orders").await.expect("in memory").expect("written");
+    driver
+        .obey(Command::Deliver(driver.parts.store_id, Msg::Changed { version: seen.version + 1 }));
+    assert_eq!(driver.phase().and_then(Phase::holding), None);
+    assert_eq!(driver.stopping, Some(epoch));
+    let asked = driver.sent.is_some();
+    assert!(!asked, "a renewal is under way");
 }
