@@ -164,6 +164,25 @@ fn with_all_rules_the_plans_that_show_them_are_clean() {
     }
 }
 
+/// A pulse of load: for 8 s customers call twenty times as often as otherwise, and in the second half of that one region
+/// is in the dark. Two minutes later nothing of it is left: all that was taken has been said, and no work waits.
+#[test]
+fn a_pulse_of_load_leaves_nothing_behind() {
+    let regions = Regions::default();
+    let policy = Policy { quota: [60, 30, 10_000], ..regions.policy.clone() };
+    let call_every = regions.call_every / 20;
+    let pulse = Regions { networks: 8, customers: 4, call_every, policy, ..regions };
+    for seed in 0..3 {
+        let mut plan = Plan::none(pulse.nodes());
+        let node = region_of(&pulse, seed);
+        plan.faults.push(Fault { at_ms: 4_000, for_ms: 4_000, node, kind: Kind::Isolate });
+        let outcome = pulse.run(seed, plan, Duration::from_secs(8));
+        assert_eq!(outcome.problem, None, "seed {seed}");
+        println!("{:?}", outcome.seen);
+        assert!(outcome.seen["initiating-request"] > 50, "{:?}", outcome.seen);
+    }
+}
+
 /// A restored side was open, and active, for as long as a sweep takes, although it had read that the other side has deleted.
 #[test]
 fn a_death_that_was_read_in_a_freeze_ends_it_at_the_thaw() {
