@@ -1,9 +1,9 @@
 //! The world: any stateright actors, a network, crashes, and (in the timed mode) time.
 //!
 //! `World` is a [`stateright::Model`]: from one state and one action it makes the next state, by the
-//! same [`step`](crate::step::step) that a node runs. It differs from stateright's own `ActorModel` where that one would
-//! lose states or could not say what we need: timers carry durations, a crashed actor has no state, an
-//! ignored message is consumed, and crashes, pauses and losses have budgets.
+//! same [`step`](crate::step::step) that a node runs. It differs from stateright's own `ActorModel`
+//! where that one would lose states or could not say what we need: timers carry durations, a crashed
+//! actor has no state, an ignored message is consumed, and crashes, pauses and losses have budgets.
 //!
 //! What a world is made of is here. Its parts, in the order in which they are best read: `faults` (what
 //! passes and what can go wrong), `state`, `action` (what can happen next), `time`, `steps` (what one
