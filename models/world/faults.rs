@@ -73,7 +73,7 @@ pub struct Faults {
     pub pauses: Budget,
     /// How many messages may be lost. Only a timely network needs it.
     pub losses: Budget,
-    /// How often the surroundings may say something ([`Observer::inputs`]).
+    /// How often the surroundings may say something ([`Observer::inputs`](super::Observer::inputs)).
     pub inputs: Budget,
     /// How often a timer fires at all: a bound on untimed worlds, where every timer may fire at any
     /// moment and again and again.
