@@ -81,6 +81,8 @@ pub struct Explained {
 
 /// After how many answers a history is looked at.
 const PART: usize = 8;
+/// The stack of a search, of which little is used but for thousands of calls.
+const STACK: usize = 1 << 30;
 /// How much of one that has no order is told.
 const SHOWN: usize = 24;
 
@@ -148,8 +150,21 @@ impl History {
     /// # Errors
     ///
     /// The first object whose calls have none, and the last of these calls before that shows.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for the stack that the search may need.
     //= SPEC SIM-5
     pub fn judge(&self) -> Result<Explained, String> {
+        // The tester goes one call deeper for each call of an object.
+        std::thread::scope(|scope| {
+            let search = std::thread::Builder::new().stack_size(STACK);
+            let judged = search.spawn_scoped(scope, || self.search()).expect("there is room");
+            judged.join().unwrap_or_else(|why| std::panic::resume_unwind(why))
+        })
+    }
+
+    fn search(&self) -> Result<Explained, String> {
         self.judge_tokens()?;
         let births = self.births();
         let mut calls = self.by_peering(&births);
@@ -357,12 +372,13 @@ impl Call {
     }
 }
 
-/// Leaves out what somebody has read who reads the same before and after it: it says nothing more, and takes the search
-/// long.
+/// Leaves out what somebody has read who reads the same of that side before and after it: it says nothing more, and
+/// takes the search long.
 fn thin(done: &mut Vec<Done<OfPeering>>) {
-    let mut by_client: BTreeMap<Who, Vec<usize>> = BTreeMap::new();
-    for (number, (who, ..)) in done.iter().enumerate() {
-        by_client.entry(*who).or_default().push(number);
+    let mut by_client: BTreeMap<(Who, bool), Vec<usize>> = BTreeMap::new();
+    for (number, (who, _, op, _)) in done.iter().enumerate() {
+        let is_accepter = matches!(op, OfPeering::Call(Side::Accepter, ..));
+        by_client.entry((*who, is_accepter)).or_default().push(number);
     }
     let read = |number: usize| match &done[number] {
         (_, _, OfPeering::Call(side, _, Request::Get { .. }), Some((_, told))) => {
