@@ -195,8 +195,9 @@ impl<A: Replayed> Global<A> {
     pub fn knows(&self, src: u16, incarnation: u32, sequence: u32) -> Known {
         let Some(lives) = self.outboxes.get(usize::from(src)) else { return Known::NotYet };
         let Some(outbox) = lives.iter().find(|outbox| outbox.incarnation == incarnation) else {
+            // Lives count from 1: none is older than that.
             return match lives.front() {
-                Some(oldest) if incarnation < oldest.incarnation => Known::Forgotten,
+                Some(oldest) if (1..oldest.incarnation).contains(&incarnation) => Known::Forgotten,
                 _ => Known::NotYet,
             };
         };

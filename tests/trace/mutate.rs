@@ -203,6 +203,9 @@ pub fn one_of_each(run: &Recorded) -> Vec<Mutant> {
             bump(line.pointer_mut(pointer).expect("it is there"));
         });
     }
+    b.edit("a message of a life before the first", written, |line| {
+        line["in"]["deliver"]["inc"] = json!(0);
+    });
     b.edit("a datagram that was never sent", written, |line| {
         line["in"]["deliver"]["seq"] = json!(4_000_000);
     });
@@ -445,8 +448,11 @@ pub fn random(run: &Recorded, seed: u64) -> Option<Mutant> {
                 Value::Number(number) => json!(number.as_u64()? ^ (1 << rng.random_range(0..10))),
                 Value::String(text) => json!(another(text)),
                 Value::Bool(is) => json!(!is),
-                // An entry is no number: with one, the line would be none of a trace.
+                // Neither an entry nor a claim's holder is a number: with one, the line would be none of a trace.
                 Value::Null if path.last().is_some_and(|name| name == "entry") => return None,
+                Value::Null if path.ends_with(&["claim".to_owned(), "holder".to_owned()]) => {
+                    json!({ "node": 0, "incarnation": 1 })
+                }
                 Value::Null => json!(1),
                 _ => return None,
             };
