@@ -6,12 +6,17 @@
 //! decides in which of the two forms it is, and nothing that can be seen from outside depends on that: equality,
 //! order, hash and debug form are those of the entries.
 
+mod cache;
+mod entries;
+mod pile;
 mod runs;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
+#[cfg(test)]
+use std::sync::Arc;
 
 use either::Either;
 use imbl::OrdMap;
@@ -19,7 +24,11 @@ use imbl::ordmap::DiffItem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::runs::{Pile, Runs, unpack};
+use self::cache::Cache;
+pub use self::cache::{Scratch, keep_in};
+use self::entries::unpack;
+use self::pile::Pile;
+use self::runs::Runs;
 
 /// Up to so many entries are kept as they are.
 const FEW: usize = 256;
@@ -47,7 +56,7 @@ impl<K: Key, V: Value> PackedMap<K, V> {
     pub fn get(&self, key: &K) -> Option<Cow<'_, V>> {
         match &self.0 {
             Form::Few(map) => map.get(key).map(Cow::Borrowed),
-            Form::Many(runs) => runs.get(key).map(|value| Cow::Owned(unpack(value))),
+            Form::Many(runs) => runs.get(key).map(Cow::Owned),
         }
     }
 
@@ -60,7 +69,7 @@ impl<K: Key, V: Value> PackedMap<K, V> {
     pub fn contains(&self, key: &K) -> bool {
         match &self.0 {
             Form::Few(map) => map.contains_key(key),
-            Form::Many(runs) => runs.get(key).is_some(),
+            Form::Many(runs) => runs.contains(key),
         }
     }
 
@@ -106,7 +115,7 @@ impl<K: Key, V: Value> PackedMap<K, V> {
                 Either::Left(map.iter().map(|(&key, value)| (key, Cow::Borrowed(value))))
             }
             Form::Many(runs) => {
-                Either::Right(runs.from(None).map(|(key, value)| (key, Cow::Owned(unpack(value)))))
+                Either::Right(runs.read(None, |key, value| (key, Cow::Owned(unpack(value)))))
             }
         }
     }
@@ -115,7 +124,7 @@ impl<K: Key, V: Value> PackedMap<K, V> {
     pub fn keys(&self) -> impl Iterator<Item = K> {
         match &self.0 {
             Form::Few(map) => Either::Left(map.keys().copied()),
-            Form::Many(runs) => Either::Right(runs.from(None).map(|(key, _)| key)),
+            Form::Many(runs) => Either::Right(runs.read(None, |key, _| key)),
         }
     }
 
@@ -123,7 +132,7 @@ impl<K: Key, V: Value> PackedMap<K, V> {
     pub fn keys_from(&self, key: K) -> impl Iterator<Item = K> {
         match &self.0 {
             Form::Few(map) => Either::Left(map.range(key..).map(|(&key, _)| key)),
-            Form::Many(runs) => Either::Right(runs.from(Some(key)).map(|(key, _)| key)),
+            Form::Many(runs) => Either::Right(runs.read(Some(key), |key, _| key)),
         }
     }
 
@@ -157,6 +166,12 @@ impl<K: Key, V: Value> PackedMap<K, V> {
         }
     }
 
+    /// An empty one that is packed from the first entry on.
+    #[cfg(test)]
+    fn kept_in(cache: Arc<Cache>) -> Self {
+        Self(Form::Many(Runs::new(Some(cache))))
+    }
+
     /// The entries, packed.
     fn runs(&self) -> Cow<'_, Runs<K, V>> {
         match &self.0 {
@@ -173,7 +188,7 @@ impl<K, V> Default for PackedMap<K, V> {
 }
 
 fn pile<K: Key, V: Value>(map: &OrdMap<K, V>) -> Pile<K> {
-    let mut pile = Pile::new();
+    let mut pile = Pile::new(Cache::of_process());
     for (&key, value) in map {
         pile.push(key, value);
     }

@@ -28,6 +28,8 @@ pub mod restore;
 #[cfg(feature = "node")]
 mod runtime;
 #[cfg(feature = "node")]
+mod scratch;
+#[cfg(feature = "node")]
 pub mod storage;
 pub mod timers;
 

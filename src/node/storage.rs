@@ -31,6 +31,7 @@ use redb::{
 use tokio::sync::watch;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::scratch::keep_maps_in;
 use crate::durable::Durable;
 use crate::lease::record::NodeId;
 
@@ -304,7 +305,12 @@ impl Store {
     ///
     /// [`StorageError::Corrupt`] if a row's checksum is wrong, or if the rows are not ones that
     /// this kind of storage writes.
+    ///
+    /// Large maps in what is read lie in a file without a name beside this one, from the first call on.
     pub fn restore<S: Durable>(&self, lease: u16) -> Result<Option<S>, StorageError> {
+        if let Err(error) = keep_maps_in(directory(&self.path)) {
+            tracing::warn!(%error, "there is no scratch file beside the storage: all stays in memory");
+        }
         let restored = with_rows(&self.db, &self.path, lease, |rows| S::restore(rows))?;
         restored.map_err(|reason| {
             corrupt_row(&self.path, format!("the rows of lease {lease}: {reason}"))
@@ -540,12 +546,18 @@ fn create(path: &Path, cluster: &str, node: NodeId) -> Result<(), StorageError> 
         });
     let _ = fs::remove_file(&draft);
     made?;
-    let parent = match path.parent() {
+    // Without this a power failure can take back the name, and with it the count of starts.
+    File::open(directory(path))
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| io_error(path, &error))
+}
+
+/// Where a file is.
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    // Without this a power failure can take back the name, and with it the count of starts.
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(|error| io_error(path, &error))
+    }
 }
 
 fn fill(draft: &Path, cluster: &str, node: NodeId) -> Result<(), redb::Error> {
