@@ -50,7 +50,7 @@ const KIND_ACTOR: u8 = 0;
 const CHECKSUM_LEN: usize = 8;
 /// All of the rows are in memory as what they mean: only commits read the file, and few of its pages. (The default of
 /// redb is a gigabyte.)
-const CACHE_BYTES: usize = 4 << 20;
+const CACHE_BYTES: usize = 1 << 20;
 /// How many saves one transaction takes at most, so that no save waits for very many others.
 const BATCH_MAX: usize = 1024;
 
