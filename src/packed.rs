@@ -6,6 +6,7 @@
 //! decides in which of the two forms it is, and nothing that can be seen from outside depends on that: equality,
 //! order, hash and debug form are those of the entries.
 
+mod digest;
 mod runs;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use imbl::ordmap::DiffItem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::digest::DigestedMap;
 use self::runs::{Pile, Runs, unpack};
 
 /// Up to so many entries are kept as they are.

@@ -23,7 +23,7 @@ mod process;
 pub mod run;
 pub mod setup;
 #[cfg(feature = "check")]
-mod steps;
+pub(crate) mod steps;
 #[cfg(feature = "check")]
 mod token;
 #[cfg(feature = "check")]
