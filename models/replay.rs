@@ -414,7 +414,10 @@ impl<A: Replayed> Global<A> {
                     let what = format!("timer {timer:?} is not armed");
                     return Err(self.refused(line, &self.state, &what));
                 };
-                Ok((Action::Fire { node, timer: place as u16 }, format!("fire {timer:?}")))
+                Ok((
+                    Action::Fire { node, timer: place as u16 },
+                    format!("fire {}", A::timer_kind(timer)),
+                ))
             }
             Heard::Choose { .. } => Err(Fault::unreadable(
                 line,

@@ -7,6 +7,8 @@
 //! nodes write, and the same check judges them: see [`crate::trace::check`].
 
 #[cfg(feature = "check")]
+mod both;
+#[cfg(feature = "check")]
 mod customers;
 #[cfg(feature = "check")]
 mod ear;

@@ -267,8 +267,8 @@ impl<A: Replayed> Merge<'_, A> {
             let (file, _) = &headers[0];
             if !missing.is_empty() {
                 let what = format!(
-                    "there is no trace of node {}, which has a part in lease {lease}: name its file too",
-                    missing.join(" and ")
+                    "there is no trace of node {}, which has a part in this (index {lease}): name its file too",
+                    missing.join(", ")
                 );
                 return Err((file.clone(), Fault::unreadable(0, what)));
             }

@@ -2,7 +2,7 @@
 
 use super::{Backup, Traced, digest_of};
 use crate::irc::msg::{Command, Msg};
-use crate::irc::{Party, PartyState, Storage};
+use crate::irc::{Party, PartyState, Storage, Timer};
 
 impl Traced for Party {
     const PROTOCOL: &'static str = "irc";
@@ -35,6 +35,20 @@ impl Traced for Party {
             Msg::Operate(_) => "Operate",
             Msg::Submit { .. } => "Submit",
         }
+    }
+
+    fn timer_kind(timer: &Timer) -> String {
+        let kind = match timer {
+            Timer::Tick => "Tick",
+            Timer::Lease(_) => "Lease",
+            Timer::Retry(_) => "Retry",
+            Timer::Sweep(_) => "Sweep",
+            Timer::Poll => "Poll",
+            Timer::Call(_) => "Call",
+            Timer::Ask => "Ask",
+            Timer::Probe(_) => "Probe",
+        };
+        kind.to_owned()
     }
 
     fn may_be_told(&self, msg: &Msg) -> bool {

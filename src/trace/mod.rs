@@ -64,6 +64,11 @@ pub trait Traced:
     /// The message's kind, in one word.
     fn kind(msg: &Self::Msg) -> &'static str;
 
+    /// The timer's kind, in one word: there are few kinds, however many timers there are.
+    fn timer_kind(timer: &Self::Timer) -> String {
+        format!("{timer:?}")
+    }
+
     /// Whether somebody inside the node (an operator, a client) may say this to the actor, out of the
     /// blue. Everything else that an actor hears from its own node, it has sent itself.
     fn may_be_told(&self, msg: &Self::Msg) -> bool;
