@@ -23,8 +23,9 @@ use crate::trace::{Traced, digest_of};
 
 /// How many of its datagrams a sender is remembered by.
 pub const WINDOW: usize = 1 << 16;
-/// How many lives of a sender are remembered.
-const LIVES: usize = 4;
+/// How many lives of a sender are remembered, and how many of their datagrams in all when another one begins.
+const LIVES: usize = 64;
+const DATAGRAMS: usize = 3 * WINDOW;
 
 /// A protocol whose runs can be replayed through its world.
 pub trait Replayed: Traced + Subject {
@@ -246,7 +247,9 @@ impl<A: Replayed> Global<A> {
         self.own[usize::from(node)].clear();
         let lives = &mut self.outboxes[usize::from(node)];
         lives.push_back(Outbox { incarnation, first: 0, sent: VecDeque::new() });
-        if lives.len() > LIVES {
+        let sent =
+            |lives: &VecDeque<Outbox>| lives.iter().map(|life| life.sent.len()).sum::<usize>();
+        while lives.len() > 1 && (lives.len() > LIVES || sent(lives) > DATAGRAMS) {
             lives.pop_front();
         }
         if self.state.nodes[usize::from(node)].state.is_some() {

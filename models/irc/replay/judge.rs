@@ -22,6 +22,7 @@ fn control(state: Option<&PartyState>) -> Option<&ControlState> {
 }
 
 /// Judges a step, and notes what it has broken.
+//= SPEC TRACE-8
 pub(super) fn observe(
     observer: &ReplayObserver,
     world: &ReplayWorld,
