@@ -1,5 +1,7 @@
 //! Traces of the nodes of regions, and what a check of them accepts and refuses.
 
+#![allow(clippy::disallowed_methods, reason = "a helper waits for real nodes")]
+
 mod trace {
     #![allow(dead_code, unreachable_pub, reason = "helpers")]
 

@@ -36,10 +36,11 @@ pub(crate) struct Taken<'a> {
     pub(crate) age: Duration,
 }
 
+type OwnRule = fn(&Taken<'_>) -> bool;
 type Rule = fn(&Taken<'_>, &Past) -> bool;
 
 /// Those of which a step says all by itself, by their names.
-const RULES: [(&str, fn(&Taken<'_>) -> bool); 14] = [
+const RULES: [(&str, OwnRule); 14] = [
     ("stale_report_changes_nothing", |one| one.stale_report_changes_nothing()),
     ("only_fresh_calls_count", |one| one.only_fresh_calls_count()),
     ("older_lives_change_nothing", |one| one.older_lives_change_nothing()),
