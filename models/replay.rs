@@ -23,8 +23,9 @@ use crate::trace::{Traced, digest_of};
 
 /// How many of its datagrams a sender is remembered by.
 pub const WINDOW: usize = 1 << 16;
-/// How many lives of a sender are remembered.
-const LIVES: usize = 4;
+/// How many lives of a sender are remembered, and how many of their datagrams in all when another one begins.
+const LIVES: usize = 64;
+const DATAGRAMS: usize = 3 * WINDOW;
 
 /// A protocol whose runs can be replayed through its world.
 pub trait Replayed: Traced + Subject {
@@ -48,6 +49,12 @@ pub trait Replayed: Traced + Subject {
 
     /// Forgets what the history needs no more, so that it does not grow with the trace.
     fn forget(world: &World<Self, Self::Observer>, state: &mut StateOf<Self, Self::Observer>);
+
+    /// Prepares the state for a node, which is down, to be put back to this storage: the world's first intervention
+    /// does it then, if it may be. Nothing, where the world knows no such thing.
+    fn offer(state: &mut StateOf<Self, Self::Observer>, node: usize, found: Self::Storage) {
+        let _ = (state, node, found);
+    }
 
     /// What judges the times of these actors.
     fn monitor(actors: &[Option<Self>]) -> Self::Monitor;
@@ -123,6 +130,8 @@ pub struct Global<A: Replayed> {
     monitor: A::Monitor,
     outboxes: Vec<VecDeque<Outbox>>,
     started: Vec<bool>,
+    /// What each actor has sent to itself and not heard yet, as often as it was sent.
+    own: Vec<Vec<A::Msg>>,
     last_shared: Vec<Option<u64>>,
     repeats: bool,
     /// How often each kind of action was taken.
@@ -131,6 +140,8 @@ pub struct Global<A: Replayed> {
     pub stutters: u64,
     /// Steps taken.
     pub steps: u64,
+    /// How often a node was put back to a backup.
+    pub restored: u64,
 }
 
 fn digest<M: std::hash::Hash>(dst: u16, msg: &M) -> u64 {
@@ -163,11 +174,13 @@ impl<A: Replayed> Global<A> {
             state,
             outboxes: (0..nodes).map(|_| VecDeque::new()).collect(),
             started: vec![false; nodes],
+            own: (0..nodes).map(|_| Vec::new()).collect(),
             last_shared: vec![None; nodes],
             repeats,
             coverage: BTreeMap::new(),
             stutters: 0,
             steps: 0,
+            restored: 0,
         })
     }
 
@@ -216,15 +229,27 @@ impl<A: Replayed> Global<A> {
         lives.back().is_some_and(|newest| incarnation < newest.incarnation)
     }
 
-    /// A life of a node begins.
+    /// A life of a node begins, with this actor, if it has a part in this.
     ///
     /// # Errors
     ///
     /// If the one before has ended as it must not.
-    pub fn begin_life(&mut self, line: u64, node: u16, incarnation: u32) -> Result<(), Fault> {
+    pub fn begin_life(
+        &mut self,
+        line: u64,
+        node: u16,
+        incarnation: u32,
+        actor: Option<&A>,
+    ) -> Result<(), Fault> {
+        if let Some(actor) = actor {
+            self.world.actors[usize::from(node)] = actor.clone();
+        }
+        self.own[usize::from(node)].clear();
         let lives = &mut self.outboxes[usize::from(node)];
         lives.push_back(Outbox { incarnation, first: 0, sent: VecDeque::new() });
-        if lives.len() > LIVES {
+        let sent =
+            |lives: &VecDeque<Outbox>| lives.iter().map(|life| life.sent.len()).sum::<usize>();
+        while lives.len() > 1 && (lives.len() > LIVES || sent(lives) > DATAGRAMS) {
             lives.pop_front();
         }
         if self.state.nodes[usize::from(node)].state.is_some() {
@@ -353,6 +378,8 @@ impl<A: Replayed> Global<A> {
                     let found = stored::<A>(line, &told.input)?;
                     self.state.nodes[index].storage = found.map(|(storage, _)| storage);
                     A::before_the_trace(&mut self.state, index);
+                } else {
+                    self.put_back(line, node, told)?;
                 }
                 Ok((Action::Recover(node), "start".to_owned()))
             }
@@ -366,12 +393,23 @@ impl<A: Replayed> Global<A> {
                 Ok((Action::Deliver(place), format!("told {}", A::kind(msg))))
             }
             Heard::Own { msg } => {
-                let wanted = flight(node, msg);
-                let Ok(place) = self.state.network.binary_search(&wanted) else {
+                let own = &mut self.own[index];
+                let Some(place) = own.iter().position(|own| own == msg) else {
                     let what = format!("nothing like {msg:?} is under way from the node to itself");
                     return Err(self.refused(line, &self.state, &what));
                 };
-                Ok((Action::Deliver(place as u16), format!("own {}", A::kind(msg))))
+                own.remove(place);
+                let wanted = flight(node, msg);
+                // To the world equal messages of an actor to itself are one: a second one may change nothing.
+                let is_first = self.state.network.binary_search(&wanted).is_ok();
+                if !is_first && (told.pre != told.post || !told.sends.is_empty()) {
+                    let what = format!(
+                        "{msg:?} comes from the node to itself for the second time, and has an effect"
+                    );
+                    return Err(self.refused(line, &self.state, &what));
+                }
+                let place = self.put(wanted);
+                Ok((Action::Deliver(place), format!("own {}", A::kind(msg))))
             }
             Heard::Fire { timer, .. } => {
                 let timers = &self.state.nodes[index].timers;
@@ -379,13 +417,33 @@ impl<A: Replayed> Global<A> {
                     let what = format!("timer {timer:?} is not armed");
                     return Err(self.refused(line, &self.state, &what));
                 };
-                Ok((Action::Fire { node, timer: place as u16 }, format!("fire {timer:?}")))
+                Ok((
+                    Action::Fire { node, timer: place as u16 },
+                    format!("fire {}", A::timer_kind(timer)),
+                ))
             }
             Heard::Choose { .. } => Err(Fault::unreadable(
                 line,
                 "the world has no random choices: this cannot be replayed",
             )),
         }
+    }
+
+    /// A life begins from what the one before has left, or from a backup that was put back.
+    //= SPEC TRACE-9
+    fn put_back(&mut self, line: u64, node: u16, told: &StepOf<A>) -> Result<(), Fault> {
+        let index = usize::from(node);
+        let found = stored::<A>(line, &told.input)?;
+        let known = self.state.nodes[index].storage.as_ref();
+        let known = known.map(|storage| Hex(A::storage_digest(storage)));
+        let Some((storage, _)) = found.filter(|(_, digest)| Some(*digest) != known) else {
+            return Ok(());
+        };
+        A::offer(&mut self.state, index, storage);
+        self.state = self.take(line, &self.state, Action::Intervene(0))?;
+        self.restored += 1;
+        *self.coverage.entry("restore".to_owned()).or_default() += 1;
+        Ok(())
     }
 
     fn put(&mut self, flight: Flight<A::Msg>) -> u16 {
@@ -445,6 +503,9 @@ impl<A: Replayed> Global<A> {
                 Flight { src: node, dst: sent.to, msg: sent.msg.clone(), latest: u16::MAX };
             if self.state.network.binary_search(&flight).is_err() {
                 return Err(self.refused(line, &self.state, "the model does not send this"));
+            }
+            if sent.to == node {
+                self.own[usize::from(node)].push(sent.msg.clone());
             }
             let Some(sequence) = sent.seq else { continue };
             let outbox = self.outboxes[usize::from(node)].back_mut().expect("its life has begun");

@@ -7,6 +7,7 @@
 //! order, hash and debug form are those of the entries.
 
 mod cache;
+mod digest;
 mod entries;
 mod pile;
 mod runs;
@@ -26,6 +27,7 @@ use serde::de::DeserializeOwned;
 
 use self::cache::Cache;
 pub use self::cache::{Scratch, keep_in};
+pub use self::digest::DigestedMap;
 use self::entries::unpack;
 use self::pile::Pile;
 use self::runs::Runs;

@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 pub struct PersistentMap<K: Ord, V>(imbl::OrdMap<K, V>, u64);
 
 /// The digest of one entry. A map's is the sum of its entries', whatever their order.
-fn digest<K: Hash, V: Hash>(key: &K, value: &V) -> u64 {
+pub(crate) fn entry_digest<K: Hash, V: Hash>(key: &K, value: &V) -> u64 {
     let mut hasher = Xxh3Default::new();
     (key, value).hash(&mut hasher);
     hasher.finish()
@@ -37,8 +37,8 @@ impl<K: Ord + Clone + Hash, V: Clone + Hash> PersistentMap<K, V> {
 
     /// Sets the value at a key and returns the one that was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let new = digest(&key, &value);
-        let old = self.0.get(&key).map_or(0, |old| digest(&key, old));
+        let new = entry_digest(&key, &value);
+        let old = self.0.get(&key).map_or(0, |old| entry_digest(&key, old));
         self.1 = self.1.wrapping_add(new).wrapping_sub(old);
         self.0.insert(key, value)
     }
@@ -47,7 +47,7 @@ impl<K: Ord + Clone + Hash, V: Clone + Hash> PersistentMap<K, V> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let removed = self.0.remove(key);
         if let Some(old) = &removed {
-            self.1 = self.1.wrapping_sub(digest(key, old));
+            self.1 = self.1.wrapping_sub(entry_digest(key, old));
         }
         removed
     }

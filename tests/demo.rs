@@ -33,6 +33,6 @@ fn the_demo_of_two_regions_holds_and_says_so_in_json() {
         text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
     let end = events.last().expect("an end");
     assert_eq!((&end["event"], &end["ok"]), (&"end".into(), &true.into()));
-    assert_eq!(events.iter().filter(|event| event["event"] == "step").count(), 7);
+    assert_eq!(events.iter().filter(|event| event["event"] == "step").count(), 8);
     assert!(end["checks"].as_u64().is_some_and(|checks| checks >= 25));
 }

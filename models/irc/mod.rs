@@ -10,6 +10,7 @@ pub mod carrier;
 pub mod claims;
 pub mod properties;
 pub mod registry;
+pub mod replay;
 pub mod stored;
 pub mod timed;
 

@@ -8,7 +8,7 @@ use crate::irc::audit::{self, Cause, Entry};
 use crate::irc::facts::{Decided, Decision, OpId, Region, SealKey};
 use crate::irc::ledger::{Ledger, Link};
 use crate::irc::msg::Command;
-use crate::irc::peering::{Label, Side};
+use crate::irc::peering::{Label, Peering, Side};
 
 /// Whether a region is not frozen towards that one.
 pub fn is_open(ledger: &Ledger, towards: Region) -> bool {
@@ -30,22 +30,28 @@ pub fn one_decision<'a>(ledgers: impl Iterator<Item = &'a Ledger>, id: OpId) -> 
 
 /// S2: each fact lies under the seal of the region that alone may write it.
 pub fn facts_are_of_their_writers(ledger: &Ledger, keys: &BTreeMap<Region, SealKey>) -> bool {
-    ledger.peerings.iter().all(|(id, one)| {
-        let accepter = one.requested.facts.target.region;
-        let by_requester =
-            keys.get(&id.requester).is_some_and(|key| key.has_sealed(id, &one.requested));
-        let nobody = one.decided.facts == Decided::default() && one.decided.seal == 0;
-        let by_accepter =
-            nobody || keys.get(&accepter).is_some_and(|key| key.has_sealed(id, &one.decided));
-        by_requester && by_accepter
-    })
+    ledger.peerings.iter().all(|(id, one)| is_of_its_writers(id, &one, keys))
+}
+
+/// S2, of one peering.
+pub fn is_of_its_writers(id: OpId, one: &Peering, keys: &BTreeMap<Region, SealKey>) -> bool {
+    let accepter = one.requested.facts.target.region;
+    let by_requester =
+        keys.get(&id.requester).is_some_and(|key| key.has_sealed(id, &one.requested));
+    let nobody = one.decided.facts == Decided::default() && one.decided.seal == 0;
+    let by_accepter =
+        nobody || keys.get(&accepter).is_some_and(|key| key.has_sealed(id, &one.decided));
+    by_requester && by_accepter
 }
 
 /// S3, S8: outside a freeze a half that is on is accepted, and no delete flag is known to its side.
 pub fn half_is_justified(ledger: &Ledger) -> bool {
-    ledger.peerings.iter().all(|(id, peering)| {
-        !is_open(ledger, peering.peer(id)) || !ledger.on.contains(&id) || peering.wants_half()
-    })
+    ledger.peerings.iter().all(|(id, one)| its_half_is_justified(ledger, id, &one))
+}
+
+/// S3, S8, of one peering.
+pub fn its_half_is_justified(ledger: &Ledger, id: OpId, one: &Peering) -> bool {
+    !is_open(ledger, one.peer(id)) || !ledger.on.contains(&id) || one.wants_half()
 }
 
 /// S6: one token begins one operation, however often it is said and whatever has become of it.
@@ -90,10 +96,13 @@ pub fn quota_kept(ledger: &Ledger, quota: usize) -> bool {
 
 /// E4, S5: nothing lives with a region that was declared gone.
 pub fn disposed_is_fenced(ledger: &Ledger) -> bool {
-    ledger.peerings.iter().all(|(id, peering)| {
-        let peer = ledger.peers.get(&peering.peer(id));
-        peering.is_dead() || peer.is_none_or(|peer| !peer.disposed)
-    })
+    ledger.peerings.iter().all(|(id, one)| is_fenced(ledger, id, &one))
+}
+
+/// E4, S5, of one peering.
+pub fn is_fenced(ledger: &Ledger, id: OpId, one: &Peering) -> bool {
+    let peer = ledger.peers.get(&one.peer(id));
+    one.is_dead() || peer.is_none_or(|peer| !peer.disposed)
 }
 
 /// E1: at an open accepter nothing is dead and undecided.
@@ -175,7 +184,6 @@ mod tests {
     use crate::irc::facts::{Account, Incarnation, Network, Requested, Sealed, Target, Version};
     use crate::irc::facts::{Options, SealKey};
     use crate::irc::msg::block_of;
-    use crate::irc::peering::Peering;
 
     const ID: OpId = OpId { requester: Region(0), n: 1, seq: 0 };
     const KEYS: [SealKey; 2] = [SealKey([1, 2]), SealKey([3, 4])];

@@ -97,7 +97,7 @@ pub enum What {
 /// Runs the demo.
 pub fn run(args: &DemoArgs) -> ExitCode {
     if args.what == What::Irc {
-        return super::demo_irc::run(args.json);
+        return super::demo_irc::run(args);
     }
     let mut show = Show::new(args.json);
     match Demo::start(args.trace_dir.as_deref()).and_then(|mut demo| demo.play(&mut show)) {

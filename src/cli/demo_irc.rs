@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::demo::DemoArgs;
 use super::paint::Paint;
 use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::customer::Customer;
@@ -26,7 +27,8 @@ use crate::lease::record::NodeId;
 use crate::node::clock::BootInstant;
 use crate::node::restore::{self, Owner};
 use crate::node::storage::Legend;
-use crate::node::{Bind, Handle, Node, Spec};
+use crate::node::{Bind, Handle, Node, Spec, record_into};
+use crate::trace::check::{Options, Source, Verdict, check};
 
 /// The nodes of a region, in this order.
 const PER_REGION: u16 = 4;
@@ -59,6 +61,8 @@ fn node(region: u16, role: Role) -> NodeId {
 /// All nodes of both regions.
 struct Demo {
     folder: TempDir,
+    /// Where the nodes write what they do.
+    traces: PathBuf,
     addresses: Vec<SocketAddr>,
     nodes: BTreeMap<NodeId, Handle<Party>>,
     token: u64,
@@ -100,8 +104,8 @@ impl Show {
 }
 
 /// Runs the demo.
-pub fn run(json: bool) -> ExitCode {
-    match Demo::start(json).and_then(|mut demo| demo.play()) {
+pub fn run(args: &DemoArgs) -> ExitCode {
+    match Demo::start(args.json, args.trace_dir.as_deref()).and_then(|mut demo| demo.play()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => super::failure(reason),
     }
@@ -112,8 +116,19 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 impl Demo {
-    fn start(json: bool) -> Run<Self> {
+    fn start(json: bool, traces: Option<&Path>) -> Run<Self> {
         let folder = TempDir::new().map_err(text)?;
+        let traces = traces.unwrap_or_else(|| folder.path()).to_owned();
+        std::fs::create_dir_all(&traces).map_err(|error| {
+            format!("cannot make {} ({error}): name another folder", traces.display())
+        })?;
+        let files = (0..2 * PER_REGION).map(|id| trace(&traces, NodeId(id)));
+        if let Some(old) = files.into_iter().find(|file| file.exists()) {
+            let old = old.display();
+            return Err(format!(
+                "{old} is the trace of another run: remove it, or name another folder"
+            ));
+        }
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let sockets: Vec<UdpSocket> =
             (0..2 * PER_REGION).map(|_| UdpSocket::bind(any).map_err(text)).collect::<Run<_>>()?;
@@ -123,7 +138,7 @@ impl Demo {
             .collect::<Run<Vec<_>>>()?;
         let show = Show { paint: Paint::stdout(), json, begun: BootInstant::now(), checks: 0 };
         let nodes = BTreeMap::new();
-        let mut demo = Self { folder, addresses, nodes, token: 0, calls: [0; 2], show };
+        let mut demo = Self { folder, traces, addresses, nodes, token: 0, calls: [0; 2], show };
         for (id, socket) in (0..).map(NodeId).zip(sockets) {
             demo.start_node(id, Bind::Socket(socket))?;
         }
@@ -137,11 +152,11 @@ impl Demo {
     fn start_node(&mut self, id: NodeId, bind: Bind) -> Run<()> {
         let region = id.0 / PER_REGION;
         let other = 1 - region;
-        let (party, storage) = match id.0 % PER_REGION {
-            0 => (Party::Control(control(region)), Some(self.file(region))),
+        let party = match id.0 % PER_REGION {
+            0 => Party::Control(control(region)),
             3 => {
                 let control = node(region, Role::Control);
-                (Party::Customer(Customer { control, retry: Duration::from_millis(300) }), None)
+                Party::Customer(Customer { control, retry: Duration::from_millis(300) })
             }
             _ => {
                 let server = IrcServer {
@@ -153,13 +168,17 @@ impl Demo {
                     deadline: Duration::from_millis(400),
                     safeguards: Safeguards::ALL,
                 };
-                (Party::Server(server), None)
+                Party::Server(server)
             }
         };
         let mut spec = Spec::new(CLUSTER, id, bind, self.addresses.clone());
-        spec.legend = storage.is_some().then(legend);
-        spec.storage = storage;
+        let is_control = matches!(party, Party::Control(_));
+        spec.legend = is_control.then(legend);
+        // The others keep no more in theirs than how often they have started.
+        let own = self.folder.path().join(format!("{}.redb", place(id)));
+        spec.storage = Some(if is_control { self.file(region) } else { own });
         spec.actors = vec![(0, party)];
+        record_into(&mut spec, trace(&self.traces, id));
         self.nodes.insert(id, Node::start(spec).map_err(text)?);
         Ok(())
     }
@@ -283,6 +302,10 @@ impl Demo {
         self.lose_a_region(first)?;
         self.restore_a_region(first)?;
         self.refuse()?;
+        for (_, handle) in std::mem::take(&mut self.nodes) {
+            handle.stop();
+        }
+        self.check_traces()?;
         let since = self.show.since().as_secs_f64();
         let checks = self.show.checks;
         if self.show.json {
@@ -290,9 +313,6 @@ impl Demo {
         } else {
             let held = self.show.paint.good("Everything held.");
             super::print(&format!("\n {held} {checks} checks in {since:.0} s.\n\n"));
-        }
-        for (_, handle) in std::mem::take(&mut self.nodes) {
-            handle.stop();
         }
         Ok(())
     }
@@ -427,6 +447,22 @@ impl Demo {
         self.check("the lost request is recovered, and listed", existence)
     }
 
+    /// Everything that the nodes did, once more through the model.
+    //= SPEC TRACE-10
+    fn check_traces(&mut self) -> Run<()> {
+        self.show.step("what the nodes have written down is checked against the model");
+        let begun = Instant::now();
+        let files = (0..2 * PER_REGION).map(|id| trace(&self.traces, NodeId(id)));
+        let sources: Vec<_> = files.map(Source::File).collect();
+        let report = check::<Party>(&sources, Options::default());
+        self.show.tell(&super::trace::summary(&report, begun.elapsed().as_secs_f64()));
+        if let Some(problem) = &report.problem {
+            self.show.tell(&format!("{}:{}: {}", problem.file, problem.line, problem.what));
+        }
+        let is_accepted = report.verdict == Verdict::Accepted && report.restored == 1;
+        self.check("the run was a behaviour of the model, the restore among it", is_accepted)
+    }
+
     fn refuse(&mut self) -> Run<()> {
         self.show.step("what is refused is refused with a reason, and changes nothing");
         let peerings = self.control(0).map(|view| view.ledger.peerings.len());
@@ -455,6 +491,21 @@ impl Demo {
         self.wait("the overlap was refused", |demo| demo.label(0, id) == Some(Label::Failed))?;
         self.check("overlapping addresses fail", true)
     }
+}
+
+/// The name of a node: its region's, and for a server or a customer its place there.
+fn place(id: NodeId) -> String {
+    let region = NAMES[usize::from(id.0 / PER_REGION)];
+    match id.0 % PER_REGION {
+        0 => region.to_owned(),
+        3 => format!("{region}-customer"),
+        n => format!("{region}-{n}"),
+    }
+}
+
+/// The file of a node's trace.
+fn trace(folder: &Path, id: NodeId) -> PathBuf {
+    folder.join(format!("{}.ndjson", place(id)))
 }
 
 fn name(id: OpId) -> String {

@@ -13,7 +13,7 @@ use crate::irc::msg::{Command, Msg};
 use crate::irc::{Party, View};
 use crate::node::region::control::Control;
 use crate::node::region::{self, Calls, INDEX, health};
-use crate::node::{Handle, Node};
+use crate::node::{Handle, Node, record_into};
 
 /// How long the calls that are being answered, and the work that is being carried, may take to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -25,9 +25,6 @@ pub(super) fn is_of_region(config: &Config, name: &str) -> bool {
 }
 
 pub(super) async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
-    if args.trace.is_some() {
-        return Err("control planes and irc servers write no traces yet: leave --trace out".into());
-    }
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
@@ -39,7 +36,10 @@ pub(super) async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), St
         None => None,
     };
     let metrics = args.http.map(|_| crate::http::install_recorder()).transpose()?;
-    let (spec, calls) = region::spec(&config, &args.id).map_err(|error| text(&error))?;
+    let (mut spec, calls) = region::spec(&config, &args.id).map_err(|error| text(&error))?;
+    if let Some(trace) = &args.trace {
+        record_into(&mut spec, trace.clone());
+    }
     let party = spec.actors[0].1.clone();
     let handle = Arc::new(Node::start(spec).map_err(|error| text(&error))?);
     let serving = listener.map(|listener| {

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::{failure, print, usage_error};
+use crate::irc::Party;
 use crate::lease::Member;
 use crate::sim::Plan;
 use crate::sim::irc::Regions;
@@ -26,7 +27,7 @@ pub enum SimCommand {
     /// Three hosts, a store, a client that writes and an operator. Their traces are checked as `tenure trace check` does.
     Lease(SimArgs),
     /// Three regions with a control plane, two IRC servers and a customer each. The invariants of the models are asked at
-    /// each step; in the end both sides of every peering must agree.
+    /// each step; in the end both sides of every peering must agree. Their traces are checked as `tenure trace check` does.
     Irc(SimArgs),
 }
 
@@ -48,7 +49,7 @@ pub struct SimArgs {
     /// What goes wrong: none, swarm (drawn from the seed), or a file with a plan.
     #[arg(long, default_value = "swarm", value_name = "none|swarm|FILE")]
     faults: String,
-    /// Where the plan, and of a lease the traces, are kept; without it they are thrown away unless something failed.
+    /// Where the plan and the traces are kept; without it they are thrown away unless something failed.
     #[arg(long, value_name = "DIR")]
     trace_dir: Option<PathBuf>,
     /// Print one JSON object for each seed.
@@ -155,16 +156,10 @@ impl Subject {
                     cluster.traces(folder).into_iter().map(Source::File).collect();
                 let report = check::<Member>(&sources, Options::default());
                 let elected = report.coverage.get("deliver Written").is_some_and(|&n| n > 0);
-                let problem = match (report.verdict, report.problem) {
+                let problem = match report.verdict {
                     _ if of_work.is_some() => of_work,
-                    (Verdict::Accepted, _) if !elected => {
-                        Some("nobody was ever elected".to_owned())
-                    }
-                    (Verdict::Accepted, _) => None,
-                    (_, problem) => Some(problem.map_or_else(
-                        || "the traces cannot be judged".to_owned(),
-                        |it| format!("{}:{}: {}", it.file, it.line, it.what),
-                    )),
+                    Verdict::Accepted if !elected => Some("nobody was ever elected".to_owned()),
+                    _ => refused(report.clone()),
                 };
                 let mut more = Map::new();
                 more.insert("terms".to_owned(), terms.into());
@@ -176,18 +171,39 @@ impl Subject {
                 Ok(Ran { seed, faults, steps, problem, took: begun.elapsed(), ran, summary, more })
             }
             Self::Irc(regions) => {
-                let outcome = regions.run(seed, plan, length);
-                let took = begun.elapsed();
+                let outcome = regions.run_traced(seed, plan, length, folder);
+                let outcome =
+                    outcome.map_err(|error| format!("cannot write the traces: {error}"))?;
+                let ran = begun.elapsed();
+                let files =
+                    regions.traces(folder).into_iter().map(Source::File).collect::<Vec<_>>();
+                let report = check::<Party>(&files, Options::default());
                 let mut more = Map::new();
                 more.insert("seen".to_owned(), json!(outcome.seen));
                 let told: Vec<_> =
                     outcome.seen.iter().map(|(what, count)| format!("{what} {count}")).collect();
-                let (steps, problem) = (outcome.steps, outcome.problem);
+                more.insert("undone".to_owned(), report.undone.into());
+                more.insert("lives".to_owned(), report.lives.into());
+                more.insert("restored".to_owned(), report.restored.into());
+                more.insert("coverage".to_owned(), json!(report.coverage));
                 let summary = told.join(", ");
-                Ok(Ran { seed, faults, steps, problem, took, ran: took, summary, more })
+                let steps = outcome.steps;
+                let problem = outcome.problem.or_else(|| refused(report));
+                Ok(Ran { seed, faults, steps, problem, took: begun.elapsed(), ran, summary, more })
             }
         }
     }
+}
+
+/// Why traces are not accepted.
+fn refused(report: Report) -> Option<String> {
+    if report.verdict == Verdict::Accepted {
+        return None;
+    }
+    Some(report.problem.map_or_else(
+        || "the traces cannot be judged".to_owned(),
+        |it| format!("{}:{}: {}", it.file, it.line, it.what),
+    ))
 }
 
 impl Ran {

@@ -2,22 +2,25 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufReader, BufWriter};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::paint::Paint;
 use super::{failure, print, usage_error};
+use crate::irc::facts::OpId;
+use crate::irc::{self, Party};
 use crate::lease::Member;
-use crate::step::Machine as _;
-use crate::trace::Traced as _;
+use crate::models::replay::{Global, Replayed};
+use crate::trace::Traced;
 use crate::trace::check::{Options, Report, Shown, Source, Verdict, check, check_and_watch};
 use crate::trace::format::Heard;
 use crate::trace::itf::Export;
+use crate::trace::read::protocol_of;
 
 /// The commands of `tenure trace`.
 #[derive(Debug, Subcommand)]
@@ -67,9 +70,63 @@ pub struct ExportArgs {
 /// Runs `tenure trace`.
 pub fn run(command: &TraceCommand) -> ExitCode {
     match command {
-        TraceCommand::Check(args) => run_check(args),
-        TraceCommand::Export(args) => run_export(args),
+        TraceCommand::Check(args) if is_of_regions(&args.files) => run_check::<Party>(args),
+        TraceCommand::Check(args) => run_check::<Member>(args),
+        TraceCommand::Export(args) if is_of_regions(&args.files) => run_export::<Party>(args),
+        TraceCommand::Export(args) => run_export::<Member>(args),
     }
+}
+
+/// Whether the first file that names a protocol names that of regions. What else is among the files is told by
+/// whoever reads them.
+//= SPEC TRACE-10
+fn is_of_regions(files: &[PathBuf]) -> bool {
+    let protocol =
+        |file: &PathBuf| protocol_of(BufReader::new(File::open(file).ok()?)).ok().flatten();
+    files.iter().find_map(protocol).is_some_and(|protocol| protocol == Party::PROTOCOL)
+}
+
+/// A protocol whose runs this command knows.
+trait Told:
+    Replayed<Msg: Send, Timer: Send, Random: Send, State: Send, Storage: Send> + Send + Sync + 'static
+{
+    /// What a node shows, for other viewers.
+    fn shown(view: &Self::View) -> Value;
+}
+
+impl Told for Member {
+    fn shown(view: &Self::View) -> Value {
+        serde_json::to_value(view).unwrap_or_default()
+    }
+}
+
+impl Told for Party {
+    fn shown(view: &irc::View) -> Value {
+        match view {
+            irc::View::Control(view) => {
+                let ledger = &view.ledger;
+                let labels = ledger.peerings.keys().filter_map(|id| Some((id, ledger.label(id)?)));
+                let labels: serde_json::Map<_, _> =
+                    labels.map(|(id, label)| (numbers(id), json!(label.to_string()))).collect();
+                json!({
+                    "kind": "control-plane", "incarnation": ledger.head.incarnation.n,
+                    "clock": ledger.head.clock, "open": ledger.is_open(),
+                    "records": ledger.records.len(), "peerings": labels,
+                })
+            }
+            irc::View::Server { working, done, drained, .. } => {
+                json!({ "kind": "server", "working": working, "done": done, "drained": drained })
+            }
+            irc::View::Customer { waiting, .. } => {
+                json!({ "kind": "customer", "waiting": waiting })
+            }
+        }
+    }
+}
+
+/// An id by its numbers: a trace does not know the names of regions.
+fn numbers(id: OpId) -> String {
+    format!("{}-{}-{}", id.requester.0, id.n, id.seq)
 }
 
 fn sources(files: &[PathBuf]) -> Vec<Source> {
@@ -86,17 +143,17 @@ pub fn exit_code(verdict: Verdict) -> ExitCode {
     }
 }
 
-fn run_check(args: &CheckArgs) -> ExitCode {
+fn run_check<A: Told>(args: &CheckArgs) -> ExitCode {
     let begun = Instant::now();
     let sources = sources(&args.files);
     let mut options = Options { repeats: !args.no_repeats, order: None };
-    let mut report = check::<Member>(&sources, options);
+    let mut report = check::<A>(&sources, options);
     for order in 0..args.orders {
         if report.verdict != Verdict::Accepted {
             break;
         }
         options.order = Some(u64::from(order) + 1);
-        let again = check::<Member>(&sources, options);
+        let again = check::<A>(&sources, options);
         if again.verdict != Verdict::Accepted {
             report = again;
         }
@@ -118,7 +175,7 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn as_json(report: &Report, seconds: f64) -> serde_json::Value {
+fn as_json(report: &Report, seconds: f64) -> Value {
     let measured: serde_json::Map<_, _> = report
         .measured
         .iter()
@@ -134,7 +191,7 @@ fn as_json(report: &Report, seconds: f64) -> serde_json::Value {
     json!({
         "verdict": word(report.verdict), "problem": problem, "logged": report.logged,
         "taken": report.taken, "undone": report.undone, "cut": report.cut, "lives": report.lives,
-        "stopped": report.stopped, "stutters": report.stutters, "coverage": report.coverage,
+        "stopped": report.stopped, "restored": report.restored, "stutters": report.stutters, "coverage": report.coverage,
         "measured": measured, "rates": rates.collect::<Vec<_>>(), "seconds": seconds,
     })
 }
@@ -169,8 +226,12 @@ pub fn as_text(report: &Report, seconds: f64, paint: Paint) -> String {
 
 /// The numbers of a report in one line.
 pub fn summary(report: &Report, seconds: f64) -> String {
+    let restored = match report.restored {
+        0 => String::new(),
+        count => format!(", {count} restored"),
+    };
     format!(
-        "({}/{} steps, {} undone by crashes, {} cut off, {} without change, {} lives; {seconds:.1} s)",
+        "({}/{} steps, {} undone by crashes, {} cut off, {} without change, {} lives{restored}; {seconds:.1} s)",
         report.taken + report.undone,
         report.logged,
         report.undone,
@@ -180,7 +241,7 @@ pub fn summary(report: &Report, seconds: f64) -> String {
     )
 }
 
-fn run_export(args: &ExportArgs) -> ExitCode {
+fn run_export<A: Told>(args: &ExportArgs) -> ExitCode {
     let file = match File::create(&args.out) {
         Ok(file) => file,
         Err(error) => {
@@ -193,24 +254,21 @@ fn run_export(args: &ExportArgs) -> ExitCode {
         Err(error) => return failure(error),
     };
     let mut written = Ok(());
-    let mut watch = |global: &crate::models::replay::Global<Member>,
-                     node: u16,
-                     line: u64,
-                     shown: Shown<'_, Member>| {
+    let mut watch = |global: &Global<A>, node: u16, line: u64, shown: Shown<'_, A>| {
         let Shown::Step(step) = shown else { return };
         let world = &global.world().actors;
         let nodes = global.state().nodes.iter().enumerate();
         let shown: Vec<_> = nodes
             .filter_map(|(node, it)| {
                 let view = world[node].view(node.into(), it.state.as_ref()?);
-                Some((node as u16, view))
+                Some((node as u16, A::shown(&view)))
             })
             .collect();
         let action = match &step.input {
             Heard::Start { .. } => "start".to_owned(),
-            Heard::Deliver { src, msg, .. } => format!("deliver {} from {src}", Member::kind(msg)),
-            Heard::Own { msg } => format!("own {}", Member::kind(msg)),
-            Heard::Told { msg } => format!("told {}", Member::kind(msg)),
+            Heard::Deliver { src, msg, .. } => format!("deliver {} from {src}", A::kind(msg)),
+            Heard::Own { msg } => format!("own {}", A::kind(msg)),
+            Heard::Told { msg } => format!("told {}", A::kind(msg)),
             Heard::Fire { timer, .. } => format!("fire {timer:?}"),
             Heard::Choose { .. } => "choose".to_owned(),
         };
@@ -222,8 +280,7 @@ fn run_export(args: &ExportArgs) -> ExitCode {
             written = export.state(&shown, meta);
         }
     };
-    let report =
-        check_and_watch::<Member>(&sources(&args.files), Options::default(), Some(&mut watch));
+    let report = check_and_watch::<A>(&sources(&args.files), Options::default(), Some(&mut watch));
     if let Err(error) = written.and_then(|()| export.finish().map(|_| ())) {
         return failure(format!("cannot write {}: {error}", args.out.display()));
     }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use stateright::actor::Id;
 
 use super::audit::Cause;
@@ -25,7 +26,8 @@ use super::{Out, Storage, Timer};
 use crate::lease::record::NodeId;
 
 /// The numbers of a control plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Policy {
     /// One unit of the region's clock.
     pub tick: Duration,
@@ -68,7 +70,8 @@ impl Default for Policy {
 }
 
 /// What a control plane is told at its making.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ControlPlane {
     /// Its node.
     pub me: NodeId,

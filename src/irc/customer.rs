@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use stateright::actor::Id;
 
 use super::facts::{Account, digest};
@@ -11,7 +12,8 @@ use super::{Out, Timer};
 use crate::lease::record::NodeId;
 
 /// What a customer's node is told at its making.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Customer {
     /// Its region's control plane.
     pub control: NodeId,

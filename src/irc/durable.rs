@@ -19,7 +19,7 @@ use super::audit::{Entry, KEPT};
 use super::facts::{from_bytes, to_bytes};
 use super::ledger::Ledger;
 use crate::durable::Durable;
-use crate::packed::{Filling, Key, PackedMap, Value};
+use crate::packed::{DigestedMap, Filling, Key, Value};
 use crate::persistent::PersistentMap;
 
 /// Keys are postcard forms: an order that no reader relies on, since a ledger is read whole.
@@ -77,11 +77,11 @@ fn map<K, V>(
 
 fn packed<K: Key, V: Value + PartialEq>(
     kind: u8,
-    after: &PackedMap<K, V>,
-    before: Option<&PackedMap<K, V>>,
+    after: &DigestedMap<K, V>,
+    before: Option<&DigestedMap<K, V>>,
     put: &mut dyn FnMut(Vec<u8>, Option<Vec<u8>>),
 ) {
-    let empty = PackedMap::default();
+    let empty = DigestedMap::default();
     after.difference(before.unwrap_or(&empty), |key, value| {
         put(row(kind, &key), value.map(to_bytes));
     });
@@ -147,9 +147,9 @@ impl Durable for Storage {
         match head {
             Some(head) => {
                 ledger.head = head;
-                ledger.on = on.finish();
-                ledger.peerings = peerings.finish();
-                ledger.tokens = tokens.finish();
+                ledger.on = on.finish().into();
+                ledger.peerings = peerings.finish().into();
+                ledger.tokens = tokens.finish().into();
                 Ok(Some(Self::Control(ledger)))
             }
             None if any => Err("the rows have no head".to_owned()),

@@ -228,6 +228,33 @@ pub struct Sealed<F> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SealKey(pub [u64; 2]);
 
+/// As 32 hexadecimal digits, as in its file.
+impl Serialize for SealKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}{:016x}", self.0[0], self.0[1]))
+    }
+}
+
+impl<'de> Deserialize<'de> for SealKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl std::str::FromStr for SealKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "a seal key has 32 hexadecimal digits";
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(wrong);
+        }
+        let half = |text| u64::from_str_radix(text, 16).map_err(|_| wrong);
+        Ok(Self([half(&text[..16])?, half(&text[16..])?]))
+    }
+}
+
 impl std::fmt::Debug for SealKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SealKey(..)")

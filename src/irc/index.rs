@@ -257,6 +257,21 @@ impl ControlState {
         format!("{:?}", anew.index) == format!("{:?}", self.index)
     }
 
+    /// The peerings with a region.
+    pub fn peerings_with(&self, region: Region) -> impl Iterator<Item = OpId> {
+        self.index.with(region, None)
+    }
+
+    /// The peerings of the two networks of this one, itself among them.
+    pub fn peerings_of_its_pair(&self, id: OpId, one: &Peering) -> impl Iterator<Item = OpId> {
+        self.index.of_pair(one.pair(id))
+    }
+
+    /// How many undecided requests there are at a network here.
+    pub fn pending_at(&self, network: Network) -> usize {
+        self.index.pending_at.get(&network).map_or(0, |&count| count as usize)
+    }
+
     /// Writes a peering, or takes it away.
     pub(super) fn set_peering(&mut self, id: OpId, one: Option<Peering>) {
         let before = match &one {

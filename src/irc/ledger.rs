@@ -17,7 +17,7 @@ use super::notice::Notice;
 use super::pace::Pace;
 use super::peering::Peering;
 use crate::lease::record::NodeId;
-use crate::packed::PackedMap;
+use crate::packed::DigestedMap;
 use crate::persistent::PersistentMap;
 
 /// One piece of work for another region, kept until that region has acknowledged it.
@@ -166,15 +166,15 @@ pub struct Ledger {
     /// The small things.
     pub head: Head,
     /// The peerings.
-    pub peerings: PackedMap<OpId, Peering>,
+    pub peerings: DigestedMap<OpId, Peering>,
     /// The work log.
     pub records: PersistentMap<RecordId, Record>,
     /// The results of calls, by the hash of caller and token.
-    pub tokens: PackedMap<u64, Kept>,
+    pub tokens: DigestedMap<u64, Kept>,
     /// The other regions.
     pub peers: PersistentMap<Region, Peer>,
     /// The halves that are on. This is the data plane's own memory: no restore takes it back.
-    pub on: PackedMap<OpId, ()>,
+    pub on: DigestedMap<OpId, ()>,
     /// The notices: the second kind of operation.
     pub notices: PersistentMap<OpId, Notice>,
     /// The last entries of the audit log, by their numbers.
@@ -235,7 +235,7 @@ impl Ledger {
     pub fn restored(
         mut self,
         life: Incarnation,
-        found: PackedMap<OpId, ()>,
+        found: DigestedMap<OpId, ()>,
         until: Option<u64>,
     ) -> Self {
         self.head.incarnation = life;

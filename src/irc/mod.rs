@@ -14,6 +14,7 @@ mod calls;
 pub mod control;
 pub mod counts;
 pub mod customer;
+mod digest;
 pub mod durable;
 pub mod facts;
 mod index;
@@ -48,7 +49,7 @@ use crate::step::Machine;
 pub(crate) type Out = stateright::actor::Out<Party>;
 
 /// One actor of the coordinator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "there are few actors")]
 pub enum Party {
     /// A region's control plane.

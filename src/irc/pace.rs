@@ -19,6 +19,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Timer;
 use super::control::Desk;
 use super::facts::Region;
@@ -34,7 +36,8 @@ const RETRY: u32 = 100;
 const FULL: u32 = 10 * RETRY;
 
 /// The numbers of a region's pace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pacing {
     /// How many retries a hundred first sends allow.
     pub retry_percent: u32,

@@ -8,7 +8,9 @@ use bitflags::bitflags;
 
 bitflags! {
     /// A set of rules.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    #[derive(
+        Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+    )]
     pub struct Safeguards: u64 {
         /// Only the accepter's region lets a request expire.
         ///

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use stateright::actor::Id;
 
 use super::facts::Region;
@@ -23,7 +24,8 @@ use super::{Out, Timer};
 use crate::lease::record::NodeId;
 
 /// What a server is told at its making.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IrcServer {
     /// Its region's control plane.
     pub control: NodeId,

@@ -197,7 +197,7 @@ fn server(config: &Config, region: &Region) -> IrcServer {
 pub(crate) fn seal_key(path: &Path, storage: &Path) -> Result<SealKey, RegionError> {
     let wrong = |reason: String| RegionError::Key { path: path.to_owned(), reason };
     match fs::read_to_string(path) {
-        Ok(text) => parse_key(text.trim()).ok_or_else(|| wrong("it holds something else".into())),
+        Ok(text) => text.trim().parse().map_err(|_| wrong("it holds something else".into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if storage.exists() {
                 let (path, storage) = (path.to_owned(), storage.to_owned());
@@ -209,14 +209,6 @@ pub(crate) fn seal_key(path: &Path, storage: &Path) -> Result<SealKey, RegionErr
         }
         Err(error) => Err(wrong(error.to_string())),
     }
-}
-
-fn parse_key(text: &str) -> Option<SealKey> {
-    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let half = |text: &str| u64::from_str_radix(text, 16).ok();
-    Some(SealKey([half(&text[..16])?, half(&text[16..])?]))
 }
 
 /// Writes a key that only its owner can read, and sees that it stays.

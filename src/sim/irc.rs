@@ -1,17 +1,21 @@
 //! Simulated regions: control planes, IRC servers and customers, and what a run has come to.
 //!
-//! The actors are those of real nodes, with the codec between them and disks under them. Instead of a trace a
-//! run has a watch that asks the invariants of the models at each step (`watch`).
+//! The actors are those of real nodes, with the codec between them and disks under them. A run has a watch that asks
+//! the invariants of the models at each step (`watch`), and can write the traces that real nodes write.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::both::Both;
 use super::customers::{Customers, Habits};
 use super::ear::{Ear, Role};
 use super::history::History;
+use super::lease::{Trusting, header};
 use super::plan::{Fault, Kind, Plan};
 use super::run::Simulation;
 use super::setup::{Birth, Duties, Setup};
@@ -28,6 +32,8 @@ use crate::lease::record::NodeId;
 use crate::models::irc::carrier::Carried;
 use crate::models::irc::registry::invariants;
 use crate::models::irc::{IrcWorld, Scope};
+use crate::trace::Recorder;
+use crate::trace::write::Writer;
 
 /// The one owner of all networks.
 pub(super) const OWNER: Account = Account(1);
@@ -292,15 +298,60 @@ impl Regions {
         }
     }
 
+    /// The nodes' traces in this folder.
+    pub fn traces(&self, folder: &Path) -> Vec<PathBuf> {
+        (0..self.nodes()).map(|node| folder.join(format!("n{node}.ndjson"))).collect()
+    }
+
     /// Runs for so long, and then until everything is at rest.
     pub fn run(&self, seed: u64, plan: Plan, length: Duration) -> Outcome {
+        self.go(seed, plan, length, |_, ear, _| ear)
+    }
+
+    /// The same, and writes the traces.
+    ///
+    /// # Errors
+    ///
+    /// If a trace cannot be written.
+    pub fn run_traced(
+        &self,
+        seed: u64,
+        plan: Plan,
+        length: Duration,
+        folder: &Path,
+    ) -> std::io::Result<Outcome> {
+        std::fs::create_dir_all(folder)?;
+        let paths = self.traces(folder);
+        // Emptied before, so that the lives of a node follow each other in one file.
+        for path in &paths {
+            std::fs::write(path, b"")?;
+        }
+        Ok(self.go(seed, plan, length, |birth, ear, setup| {
+            let node = usize::from(birth.node);
+            let file = OpenOptions::new().append(true).open(&paths[node]).ok();
+            let header = header(&setup.cluster, birth, &setup.actors[node]);
+            Both(ear, Writer::new(Trusting(file), &header))
+        }))
+    }
+
+    fn go<R: Recorder<Party>>(
+        &self,
+        seed: u64,
+        plan: Plan,
+        length: Duration,
+        mut open: impl FnMut(Birth, Ear, &Setup<Party>) -> R,
+    ) -> Outcome {
         let habits = Habits::draw(seed);
         let mut regions = self.clone();
         habits.shorten(&mut regions);
         let shared = Shared::new(regions.world());
         let customers = Customers::new(&regions, habits, length, shared.clone());
-        let ear = |birth: Birth| Ear::new(birth, regions.role(birth.node), shared.clone());
-        let mut simulation = Simulation::new(regions.setup(), seed, plan, customers, ear);
+        let setup = regions.setup();
+        let ear = |birth: Birth| {
+            let ear = Ear::new(birth, regions.role(birth.node), shared.clone());
+            open(birth, ear, &setup)
+        };
+        let mut simulation = Simulation::new(setup.clone(), seed, plan, customers, ear);
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         simulation.run_until(nanos(length));
         let mut problem = shared.problem();

@@ -19,7 +19,7 @@ use crate::lease::safeguards::Safeguards;
 use crate::lease::store::LeaseStore;
 use crate::lease::timing::Timing;
 use crate::lease::{HostView, Member, Role, Storage, View};
-use crate::trace::Traced as _;
+use crate::trace::Traced;
 use crate::trace::format::{Clock, FORMAT, Header};
 use crate::trace::write::Writer;
 
@@ -238,13 +238,13 @@ impl Cluster {
     }
 }
 
-/// What a node with this only lease writes at the beginning of a life.
-pub fn header(cluster: &str, birth: Birth, actor: &Member) -> Header<Member> {
+/// What a node with this only actor writes at the beginning of a life.
+pub fn header<A: Traced>(cluster: &str, birth: Birth, actor: &A) -> Header<A> {
     let Birth { node, nodes, incarnation, clock, now } = birth;
     Header {
         tenure_trace: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        protocol: Member::PROTOCOL.to_owned(),
+        protocol: A::PROTOCOL.to_owned(),
         cluster: cluster.to_owned(),
         node,
         nodes,
@@ -256,7 +256,7 @@ pub fn header(cluster: &str, birth: Birth, actor: &Member) -> Header<Member> {
 }
 
 /// A file that was just there.
-struct Trusting(Option<std::fs::File>);
+pub(super) struct Trusting(pub(super) Option<std::fs::File>);
 
 impl std::io::Write for Trusting {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

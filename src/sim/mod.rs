@@ -7,6 +7,8 @@
 //! nodes write, and the same check judges them: see [`crate::trace::check`].
 
 #[cfg(feature = "check")]
+mod both;
+#[cfg(feature = "check")]
 mod customers;
 #[cfg(feature = "check")]
 mod ear;
@@ -23,7 +25,7 @@ mod process;
 pub mod run;
 pub mod setup;
 #[cfg(feature = "check")]
-mod steps;
+pub(crate) mod steps;
 #[cfg(feature = "check")]
 mod token;
 #[cfg(feature = "check")]

@@ -11,49 +11,54 @@ use std::time::Duration;
 use super::watch::Past;
 use crate::irc::control::ControlPlane;
 use crate::irc::facts::{OpId, Region};
-use crate::irc::ledger::{ControlState, Ledger, Link};
+use crate::irc::ledger::{ControlState, Ledger, Link, Record};
 use crate::irc::log::LOST_MAX;
 use crate::irc::msg::{
-    Answer, CallError, ClaimEpoch, Errand, Kind, Msg, Outcome, Request, Status, Work,
+    Answer, CallError, ClaimEpoch, Errand, Kind, Msg, Outcome, RecordId, Request, Status, Work,
 };
 use crate::irc::peering::{Side, Verb};
 use crate::irc::{Party, PartyState, Timer};
 use crate::step::{Input, InputOf};
 
 /// One step of a control plane.
-pub(super) struct Taken<'a> {
-    pub(super) actor: &'a ControlPlane,
-    pub(super) before: &'a ControlState,
-    pub(super) input: &'a InputOf<Party>,
-    pub(super) after: &'a ControlState,
+pub(crate) struct Taken<'a> {
+    pub(crate) actor: &'a ControlPlane,
+    pub(crate) before: &'a ControlState,
+    pub(crate) input: &'a InputOf<Party>,
+    pub(crate) after: &'a ControlState,
     /// What it has sent.
-    pub(super) sent: &'a [Msg],
+    pub(crate) sent: &'a [Msg],
     /// The timers that it has armed: the shortest time, and when it runs out.
-    pub(super) set: &'a [(Timer, Duration, u64)],
+    pub(crate) set: &'a [(Timer, Duration, u64)],
     /// The leases that are armed after it.
-    pub(super) leases: &'a BTreeSet<Work>,
+    pub(crate) leases: &'a BTreeSet<Work>,
     /// For how long this life of the control plane has run.
-    pub(super) age: Duration,
+    pub(crate) age: Duration,
 }
 
+type OwnRule = fn(&Taken<'_>) -> bool;
 type Rule = fn(&Taken<'_>, &Past) -> bool;
 
-/// All of them, by their names.
-const RULES: [(&str, Rule); 17] = [
-    ("stale_report_changes_nothing", |one, _| one.stale_report_changes_nothing()),
-    ("only_fresh_calls_count", |one, _| one.only_fresh_calls_count()),
-    ("older_lives_change_nothing", |one, _| one.older_lives_change_nothing()),
-    ("one_life_to_a_number", |one, _| one.one_life_to_a_number()),
-    ("thaw_decides", |one, _| one.thaw_decides()),
-    ("every_claim_ends", |one, _| one.every_claim_ends()),
-    ("claims_end_apart", |one, _| one.claims_end_apart()),
-    ("claims_are_limited", |one, _| one.claims_are_limited()),
-    ("waits_have_a_floor", |one, _| one.waits_have_a_floor()),
-    ("retries_have_a_budget", |one, _| one.retries_have_a_budget()),
-    ("lost_is_set_aside", |one, _| one.lost_is_set_aside()),
-    ("set_aside_with_a_reason", |one, _| one.set_aside_with_a_reason()),
-    ("dead_is_deleted_with_success", |one, _| one.dead_is_deleted_with_success()),
-    ("dead_does_not_block", |one, _| one.dead_does_not_block()),
+/// Those of which a step says all by itself, by their names.
+const RULES: [(&str, OwnRule); 14] = [
+    ("stale_report_changes_nothing", |one| one.stale_report_changes_nothing()),
+    ("only_fresh_calls_count", |one| one.only_fresh_calls_count()),
+    ("older_lives_change_nothing", |one| one.older_lives_change_nothing()),
+    ("one_life_to_a_number", |one| one.one_life_to_a_number()),
+    ("thaw_decides", |one| one.thaw_decides()),
+    ("every_claim_ends", |one| one.every_claim_ends()),
+    ("claims_end_apart", |one| one.claims_end_apart()),
+    ("claims_are_limited", |one| one.claims_are_limited()),
+    ("waits_have_a_floor", |one| one.waits_have_a_floor()),
+    ("retries_have_a_budget", |one| one.retries_have_a_budget()),
+    ("lost_is_set_aside", |one| one.lost_is_set_aside()),
+    ("set_aside_with_a_reason", |one| one.set_aside_with_a_reason()),
+    ("dead_is_deleted_with_success", |one| one.dead_is_deleted_with_success()),
+    ("dead_does_not_block", |one| one.dead_does_not_block()),
+];
+
+/// Those that the past has a part in.
+const RULES_OF_THE_PAST: [(&str, Rule); 3] = [
     ("nobody_is_denied", |one, past| past.is_disturbed() || one.nobody_is_denied(past)),
     ("forgotten_is_dead", |one, past| past.is_disturbed() || one.forgotten_is_dead(past)),
     ("one_answer_to_a_token", |one, past| one.one_answer_to_a_token(past)),
@@ -62,7 +67,13 @@ const RULES: [(&str, Rule); 17] = [
 impl Taken<'_> {
     /// The first rule that this step breaks.
     pub(super) fn broken(&self, past: &Past) -> Option<&'static str> {
-        RULES.iter().find(|(_, holds)| !holds(self, past)).map(|&(name, _)| name)
+        let of_the_past = || RULES_OF_THE_PAST.iter().find(|(_, holds)| !holds(self, past));
+        self.broken_by_itself().or_else(|| of_the_past().map(|&(name, _)| name))
+    }
+
+    /// The first rule that this step breaks whatever was before.
+    pub(crate) fn broken_by_itself(&self) -> Option<&'static str> {
+        RULES.iter().find(|(_, holds)| !holds(self)).map(|&(name, _)| name)
     }
 
     pub(super) fn delivered(&self) -> Option<&Msg> {
@@ -213,7 +224,7 @@ impl Taken<'_> {
 
     /// E7: a record whose claims were lost too often is set aside.
     fn lost_is_set_aside(&self) -> bool {
-        self.after.ledger.records.iter().all(|(_, record)| record.lost < LOST_MAX || record.parked)
+        self.written_records(|_, record| record.lost < LOST_MAX || record.parked)
     }
 
     /// E7: a record is set aside only because its claims were lost too often, or because its remote refuses it.
@@ -225,10 +236,19 @@ impl Taken<'_> {
             ),
             _ => false,
         };
-        self.after.ledger.records.iter().all(|(&id, record)| {
+        self.written_records(|id, record| {
             let was = self.before.ledger.records.get(&id).is_some_and(|before| before.parked);
             !record.parked || was || record.lost >= LOST_MAX || is_refused(Work::Record(id))
         })
+    }
+
+    /// Whether that holds of every record that this step has written.
+    fn written_records(&self, holds: impl Fn(RecordId, &Record) -> bool) -> bool {
+        let mut all = true;
+        self.after.ledger.records.difference(&self.before.ledger.records, |&id, record| {
+            all &= record.is_none_or(|record| holds(id, record));
+        });
+        all
     }
 
     /// E4, IF-20: whoever deletes what is dead is told that it is.
@@ -282,7 +302,7 @@ impl Taken<'_> {
 }
 
 /// What a step of a server says under claims that nobody has told it in this step to be held.
-pub(super) fn unasked_calls<'a>(
+pub(crate) fn unasked_calls<'a>(
     input: &InputOf<Party>,
     sent: &'a [Msg],
 ) -> impl Iterator<Item = (Work, ClaimEpoch)> + use<'a> {
@@ -294,7 +314,7 @@ pub(super) fn unasked_calls<'a>(
 }
 
 /// The state of a control plane.
-pub(super) fn control(state: &PartyState) -> Option<&ControlState> {
+pub(crate) fn control(state: &PartyState) -> Option<&ControlState> {
     match state {
         PartyState::Control(state) => Some(state),
         _ => None,

@@ -69,6 +69,8 @@ pub struct Report {
     pub lives: u64,
     /// Lives that ended in order.
     pub stopped: u64,
+    /// How often a node was put back to a backup.
+    pub restored: u64,
     /// Steps that changed and sent nothing.
     pub stutters: u64,
     /// How often each kind of action was taken.
@@ -131,6 +133,7 @@ where
         cut: 0,
         lives: 0,
         stopped: 0,
+        restored: 0,
         stutters: 0,
         coverage: BTreeMap::new(),
         measured: Vec::new(),
@@ -264,8 +267,8 @@ impl<A: Replayed> Merge<'_, A> {
             let (file, _) = &headers[0];
             if !missing.is_empty() {
                 let what = format!(
-                    "there is no trace of node {}, which has a part in lease {lease}: name its file too",
-                    missing.join(" and ")
+                    "there is no trace of node {}, which has a part in this (index {lease}): name its file too",
+                    missing.join(", ")
                 );
                 return Err((file.clone(), Fault::unreadable(0, what)));
             }
@@ -360,7 +363,9 @@ impl<A: Replayed> Merge<'_, A> {
                 stream.offset = i128::from(clock.wall) - i128::from(clock.at);
                 let watcher = &mut self.watcher;
                 self.globals.iter_mut().try_for_each(|(lease, global)| {
-                    global.begin_life(line, node, header.incarnation)?;
+                    let actor = header.actors.iter().find(|(known, _)| known == lease);
+                    let actor = actor.map(|(_, actor)| actor);
+                    global.begin_life(line, node, header.incarnation, actor)?;
                     if let Some(watcher) = watcher {
                         watcher(global, node, line, Shown::Life(*lease));
                     }
@@ -419,6 +424,7 @@ impl<A: Replayed> Merge<'_, A> {
         for global in globals.values() {
             report.taken += global.steps;
             report.stutters += global.stutters;
+            report.restored += global.restored;
             for (kind, count) in &global.coverage {
                 *report.coverage.entry(kind.clone()).or_default() += count;
             }

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use stateright::actor::Id;
 
 use super::Traced;
+use super::backups::Backups;
 use super::format::{Header, Heard, Hex, StepOf, TimerChange};
 use super::read::{Fault, stored};
 use crate::durable::Durable as _;
@@ -35,6 +36,7 @@ struct Actor<A: Traced> {
     machine: A,
     state: Option<A::State>,
     storage: Option<A::Storage>,
+    backups: Backups,
     timers: Vec<Armed<A::Timer>>,
     own: VecDeque<A::Msg>,
     choices: Vec<(String, Vec<A::Random>)>,
@@ -67,6 +69,7 @@ impl<A: Traced> Node<A> {
                 machine: machine.clone(),
                 state: None,
                 storage: None,
+                backups: Backups::new(),
                 timers: Vec::new(),
                 own: VecDeque::new(),
                 choices: Vec::new(),
@@ -115,14 +118,19 @@ impl<A: Traced> Node<A> {
                 ),
             ));
         }
-        if header.actors != old.actors {
+        let is_same = header.actors.len() == old.actors.len()
+            && header.actors.iter().zip(&old.actors).all(|((lease, one), (other_lease, other))| {
+                lease == other_lease && one.has_same_part(other)
+            });
+        if !is_same {
             return Err(Fault::unreadable(
                 line,
                 "the node's part in the cluster has changed between two lives: check each configuration \
                  by itself",
             ));
         }
-        for actor in &mut self.actors {
+        for (actor, (_, machine)) in self.actors.iter_mut().zip(&header.actors) {
+            actor.machine = machine.clone();
             actor.state = None;
             actor.timers.clear();
             actor.own.clear();
@@ -193,6 +201,7 @@ impl<A: Traced> Node<A> {
         if told.durable > self.saves {
             return wrong(format!("save {} is durable before it was made", told.durable));
         }
+        actor.backups.durable(told.durable);
         self.number_datagrams(line, told)?;
         if !matches!(told.input, Heard::Fire { .. }) {
             self.last_other = Some(told.i);
@@ -272,13 +281,10 @@ impl<A: Traced> Actor<A> {
                         self.storage.as_ref().map(|storage| Hex(A::storage_digest(storage)));
                     let digest = found.as_ref().map(|storage| Hex(A::storage_digest(storage)));
                     if saved != digest {
-                        return wrong(
-                            "it starts from storage that no step of its life before has left: the end of \
-                             that life is missing, or the storage was changed from outside"
-                                .to_owned(),
-                        );
+                        self.backups.check::<A>(line, found.as_ref())?;
                     }
                 }
+                self.backups.start::<A>(found.as_ref(), is_first);
                 self.storage.clone_from(&found);
                 Ok(Input::Start(found))
             }
@@ -428,6 +434,7 @@ impl<A: Traced> Actor<A> {
             let mut rows = 0;
             storage.difference(self.storage.as_ref(), &mut |_, _| rows += 1);
             number += u64::from(rows > 0 && is_durable);
+            self.backups.save::<A>(storage, number);
             self.storage = Some(storage.clone());
         }
         let is_right = match (told.save, &self.storage) {

@@ -6,13 +6,15 @@
 //! of them together go through the model's own world, where every action must be enabled before it is
 //! taken. `docs/TRACE.md` has the schema and says what a verdict means.
 //!
-//! Nothing here knows a socket or an actor's innards, and no verdict depends on a clock of the one who checks: a protocol joins by implementing
-//! [`Traced`].
+//! Nothing here knows a socket or an actor's innards, and no verdict depends on a clock of the one who checks: a
+//! protocol joins by implementing [`Traced`].
 
+mod backups;
 #[cfg(feature = "check")]
 pub mod check;
 pub mod clocks;
 pub mod format;
+mod irc;
 #[cfg(feature = "check")]
 pub mod itf;
 mod lease;
@@ -62,9 +64,45 @@ pub trait Traced:
     /// The message's kind, in one word.
     fn kind(msg: &Self::Msg) -> &'static str;
 
+    /// The timer's kind, in one word: there are few kinds, however many timers there are.
+    fn timer_kind(timer: &Self::Timer) -> String {
+        format!("{timer:?}")
+    }
+
     /// Whether somebody inside the node (an operator, a client) may say this to the actor, out of the
     /// blue. Everything else that an actor hears from its own node, it has sent itself.
     fn may_be_told(&self, msg: &Self::Msg) -> bool;
+
+    /// Whether this is the same part in the cluster as that one of an earlier life of the node. What is drawn anew at
+    /// each start may differ.
+    fn has_same_part(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    /// What this storage would be known by if somebody put it back. None where nobody does.
+    fn as_backup(storage: &Self::Storage) -> Option<Backup> {
+        let _ = storage;
+        None
+    }
+
+    /// By what the backup is known from which somebody has made this storage, and what was kept.
+    ///
+    /// # Errors
+    ///
+    /// What shows that nobody has put it back.
+    fn put_back(found: &Self::Storage) -> Result<Backup, &'static str> {
+        let _ = found;
+        Err("nothing of this protocol is put back to a backup")
+    }
+}
+
+/// What two storages have in common of which one was made from the other, as a backup that is put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// A digest of all that comes from the backup.
+    pub content: u64,
+    /// A digest of what no backup holds: it is taken from the storage that is replaced. 0 if there is nothing.
+    pub kept: u64,
 }
 
 /// The digest of a value whose `Hash` tells all of it.

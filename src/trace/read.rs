@@ -182,14 +182,17 @@ impl<A: Traced, R: BufRead> Reader<A, R> {
                     )),
                 }
             }
-            Err(error) => Err(Fault::unreadable(
-                line,
-                format!(
-                    "this is no line of a trace of {} ({error}): check files that `--trace` has \
-                     written, with the release that wrote them",
-                    A::PROTOCOL
+            Err(error) => Err(match protocol_in(&self.text) {
+                Some(other) if other != A::PROTOCOL => other_protocol::<A>(line, &other),
+                _ => Fault::unreadable(
+                    line,
+                    format!(
+                        "this is no line of a trace of {} ({error}): check files that `--trace` has \
+                         written, with the release that wrote them",
+                        A::PROTOCOL
+                    ),
                 ),
-            )),
+            }),
         }
     }
 
@@ -377,6 +380,34 @@ pub fn stored<A: Traced>(
     }))
 }
 
+fn other_protocol<A: Traced>(line: u64, other: &str) -> Fault {
+    let what = format!(
+        "it is a trace of {other}, not of {}: check the traces of each protocol by themselves",
+        A::PROTOCOL
+    );
+    Fault::unreadable(line, what)
+}
+
+/// The protocol that the header of a life names, whatever its actors are; none if the line is no header.
+fn protocol_in(text: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        protocol: String,
+    }
+    serde_json::from_slice::<Named>(text).ok().map(|named| named.protocol)
+}
+
+/// The protocol that the first line of a trace names; none if it names none.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn protocol_of(mut input: impl BufRead) -> io::Result<Option<String>> {
+    let mut text = Vec::new();
+    io::Read::take(&mut input, LINE_MAX as u64).read_until(b'\n', &mut text)?;
+    Ok(protocol_in(&text))
+}
+
 fn check_header<A: Traced>(line: u64, header: &Header<A>) -> Result<(), Fault> {
     if header.tenure_trace != FORMAT {
         let what = format!(
@@ -386,8 +417,7 @@ fn check_header<A: Traced>(line: u64, header: &Header<A>) -> Result<(), Fault> {
         return Err(Fault::unreadable(line, what));
     }
     if header.protocol != A::PROTOCOL {
-        let what = format!("it is a trace of {}, not of {}", header.protocol, A::PROTOCOL);
-        return Err(Fault::unreadable(line, what));
+        return Err(other_protocol::<A>(line, &header.protocol));
     }
     if header.version != env!("CARGO_PKG_VERSION") {
         let what = format!(

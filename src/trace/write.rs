@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::hash::Hash;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,14 +42,16 @@ pub struct Writer<W> {
     sim: Option<u64>,
 }
 
-/// Opens a trace to go on with it, or begins one. What an interrupted life left without its end gets a
-/// line of its own, so that the next one begins on a new line.
+/// Opens a trace to go on with it, or begins one, which its owner alone can read: it holds all that the node
+/// knows. What an interrupted life left without its end gets a line of its own, so that the next one begins on a
+/// new line.
 ///
 /// # Errors
 ///
 /// If the file can be neither opened nor made.
 pub fn open(path: &Path) -> io::Result<File> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut file =
+        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let length = file.seek(SeekFrom::End(0))?;
     if length > 0 {
         file.seek(SeekFrom::Start(length - 1))?;
