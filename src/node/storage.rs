@@ -48,8 +48,8 @@ const FORMAT_VERSION: u32 = 2;
 /// remember besides.
 const KIND_ACTOR: u8 = 0;
 const CHECKSUM_LEN: usize = 8;
-/// All of the rows are in memory as what they mean: only commits read the file, and few of its pages. (The default of
-/// redb is a gigabyte.)
+/// After the start only commits read the file, and few of its pages: what the rows mean is in memory, or in the scratch
+/// file. (The default of redb is a gigabyte.)
 const CACHE_BYTES: usize = 1 << 20;
 /// How many saves one transaction takes at most, so that no save waits for very many others.
 const BATCH_MAX: usize = 1024;
