@@ -406,7 +406,8 @@ impl<A: Replayed> Global<A> {
                 let wanted = flight(node, msg);
                 let is_first = self.state.network.binary_search(&wanted).is_ok();
                 let is_idle = told.pre == told.post && told.sends.is_empty();
-                if !is_first && !(A::MAY_REPEAT_TO_ITSELF && is_idle) {
+                let may_repeat = A::MAY_REPEAT_TO_ITSELF && is_idle;
+                if !is_first && !may_repeat {
                     let what = format!("{msg:?} comes from the node to itself for the second time");
                     return Err(self.refused(line, &self.state, &what));
                 }
