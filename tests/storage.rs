@@ -15,6 +15,7 @@ use common::*;
 use tenure::lease::record::NodeId;
 use tenure::node::storage::{Progress, Row, StorageError, Store};
 use tenure::node::{Exit, Node, NodeError};
+use tenure::packed::PackedMap;
 
 const ROLE: &str = "TENURE_TEST_ROLE";
 const FILE: &str = "TENURE_TEST_FILE";
@@ -29,6 +30,7 @@ fn child() {
     match role.as_str() {
         "saves" => save_until_the_end(&path),
         "node" => run_until_the_end(&path),
+        "map" => fill_a_map(&path),
         role => panic!("no such role: {role}"),
     }
 }
@@ -96,6 +98,28 @@ fn run_until_the_end(path: &Path) {
     say(&format!("durable {acknowledged}"));
     say(&format!("durable {}", view(&node).unwrap()));
     say(&format!("failed {error}"));
+}
+
+/// Makes a map that is larger than what stays in memory, and says how much of it lies in a file beside the storage.
+fn fill_a_map(path: &Path) {
+    let store = Store::open(path, CLUSTER, NodeId(0)).unwrap();
+    store.restore::<Number>(0).unwrap();
+    let text = |n: u32| format!("{n:0100}");
+    let map: PackedMap<u32, String> = (0..80_000).map(|n| (n, text(n))).collect();
+    let folder = path.parent().unwrap().canonicalize().unwrap();
+    let nameless = |file: &Path| {
+        let is_it = |target: PathBuf| {
+            target.starts_with(&folder) && target.to_string_lossy().ends_with(" (deleted)")
+        };
+        std::fs::read_link(file).is_ok_and(is_it)
+    };
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let scratch: Vec<PathBuf> = open.filter(|file| nameless(file)).collect();
+    assert_eq!(scratch.len(), 1, "{scratch:?}");
+    assert!(map.iter().all(|(n, read)| *read == text(n)), "all of it is there");
+    // What the harness has begun is no line yet.
+    say("");
+    say(&format!("durable {}", std::fs::metadata(&scratch[0]).unwrap().len()));
 }
 
 /// What a child has said.
@@ -216,4 +240,14 @@ fn two_processes_cannot_share_a_file() {
     let stderr = String::from_utf8_lossy(&child.stderr);
     assert!(stderr.contains("Locked"), "{stderr}");
     drop(store);
+}
+
+/// A large map is in memory in part, and without room for the other part it is there as a whole.
+#[test]
+fn a_large_map_lies_beside_the_storage() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = run_child(this_binary(), "map", &dir.path().join("roomy.redb"), None);
+    assert!(said.durable > 6_000_000, "only {} bytes of 8 MB are in the file", said.durable);
+    let said = run_child(this_binary_on_a_full_disk(), "map", &dir.path().join("full.redb"), None);
+    assert!((1_000_000..3_000_000).contains(&said.durable), "{}", said.durable);
 }

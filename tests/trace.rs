@@ -6,7 +6,9 @@ mod trace {
     #![allow(dead_code, unreachable_pub, reason = "helpers")]
 
     pub mod cluster;
-    pub mod mutate;
+    pub mod edit;
+    pub mod judge;
+    pub mod lease;
 }
 
 use std::path::Path;
@@ -15,22 +17,15 @@ use serde_json::Value;
 use tenure::lease::Member;
 use tenure::trace::check::{Options, Report, Source, Verdict, check};
 use trace::cluster::{Cluster, Recorded};
-use trace::mutate::{self, Mutant};
+use trace::edit::Mutant;
+use trace::judge::{
+    assert_accepted, assert_accepted_in_every_order, assert_accepted_up_to_any_moment,
+    assert_random_mutants_are_rejected, assert_rejected,
+};
+use trace::lease as changed;
 
 fn judge(run: &Recorded, options: Options) -> Report {
     check::<Member>(&run.sources(), options)
-}
-
-#[track_caller]
-fn assert_accepted(report: &Report) {
-    assert_eq!(report.verdict, Verdict::Accepted, "{:?}", report.problem);
-    assert_eq!(report.taken + report.undone, report.logged);
-}
-
-#[track_caller]
-fn assert_rejected(mutant: &Mutant) {
-    let report = judge(&mutant.run, mutant.options);
-    assert_eq!(report.verdict, Verdict::Rejected, "{}: {:?}", mutant.what, report.problem);
 }
 
 /// A run with a crash of the holder, one of the store, a hand-over and writes all the time.
@@ -69,22 +64,12 @@ fn a_real_run_is_accepted_in_every_order() {
         assert!(report.coverage.contains_key(kind), "no {kind} in {:?}", report.coverage);
     }
     assert!(report.measured.iter().any(|(name, took)| *name == "longest read" && *took > 0));
-    for order in 1..=5 {
-        assert_accepted(&judge(run, Options { order: Some(order), ..Options::default() }));
-    }
+    assert_accepted_in_every_order(judge, run);
 }
 
-/// Cut at any line, a trace is that of a run which went on unseen.
 #[test]
 fn a_run_that_is_seen_up_to_some_moment_is_accepted() {
-    let run = eventful();
-    let latest = run.latest();
-    for part in 1..8 {
-        let report =
-            judge(&run.until(latest.0 + (latest.1 - latest.0) / 8 * part), Options::default());
-        assert_accepted(&report);
-        assert!(report.taken > 0);
-    }
+    assert_accepted_up_to_any_moment(judge, eventful());
 }
 
 //= SPEC TRACE-3 test
@@ -92,36 +77,34 @@ fn a_run_that_is_seen_up_to_some_moment_is_accepted() {
 //= SPEC TRACE-5 test
 #[test]
 fn every_kind_of_mutant_is_rejected() {
-    let mutants = mutate::one_of_each(eventful());
+    let mutants = changed::one_of_each(eventful());
     assert!(mutants.len() >= 20, "only {} kinds", mutants.len());
     for mutant in &mutants {
-        assert_rejected(mutant);
+        assert_rejected(judge, mutant);
     }
 }
 
-/// Draws mutants from these seeds, and gives how many of them there are: some draws hit what is free.
-fn assert_random_mutants_are_rejected(seeds: std::ops::Range<u64>) -> usize {
-    let mutants = seeds.filter_map(|seed| mutate::random(eventful(), seed));
-    mutants.inspect(assert_rejected).count()
+fn draw(seed: u64) -> Option<Mutant> {
+    changed::random(eventful(), seed)
 }
 
 #[test]
 fn hundreds_of_random_mutants_are_rejected() {
-    let count = assert_random_mutants_are_rejected(0..400);
+    let count = assert_random_mutants_are_rejected(judge, 0..400, draw);
     assert!(count >= 300, "only {count} mutants");
 }
 
 #[test]
 #[ignore = "takes a minute: what 400 seeds do not draw in this run, they may draw in another"]
 fn thousands_of_random_mutants_are_rejected() {
-    let count = assert_random_mutants_are_rejected(400..10_000);
+    let count = assert_random_mutants_are_rejected(judge, 400..10_000, draw);
     assert!(count >= 7_200, "only {count} mutants");
 }
 
 /// A crash between a step and its save: the step is undone, and its line does not count.
 #[test]
 fn a_step_that_a_crash_has_undone_is_left_out_and_counted() {
-    let run = mutate::with_an_undone_step(eventful());
+    let run = changed::with_an_undone_step(eventful());
     let report = judge(&run, Options::default());
     assert_accepted(&report);
     assert!(report.undone > judge(eventful(), Options::default()).undone);
@@ -219,7 +202,7 @@ fn the_command_says_its_verdict_by_its_exit_code_and_exports() {
     let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["verdict"], "accepted");
     assert_eq!(report["taken"].as_u64().map(|n| n > 100), Some(true));
-    let bad = write(&mutate::one_of_each(eventful()).swap_remove(0).run, "bad");
+    let bad = write(&changed::one_of_each(eventful()).swap_remove(0).run, "bad");
     assert_eq!(tenure(&["check"], &bad).0, Some(1));
     assert_eq!(tenure(&["check"], &good[..2]).0, Some(2));
     assert_eq!(tenure(&["check"], &[]).0, Some(2));

@@ -6,7 +6,9 @@ mod trace {
     #![allow(dead_code, unreachable_pub, reason = "helpers")]
 
     pub mod cluster;
+    pub mod edit;
     pub mod irc;
+    pub mod judge;
 }
 
 use std::process::Command;
@@ -15,27 +17,21 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tenure::irc::Party;
+use tenure::irc::safeguards::Safeguards;
 use tenure::lease::Member;
 use tenure::sim::Plan;
 use tenure::sim::irc::Regions;
 use tenure::trace::check::{Options, Report, Verdict, check};
 use trace::cluster::Recorded;
-use trace::irc::{self as changed, Mutant, WEST};
+use trace::edit::Mutant;
+use trace::irc::{self as changed, WEST};
+use trace::judge::{
+    assert_accepted, assert_accepted_in_every_order, assert_accepted_up_to_any_moment,
+    assert_random_mutants_are_rejected, assert_rejected,
+};
 
 fn judge(run: &Recorded, options: Options) -> Report {
     check::<Party>(&run.sources(), options)
-}
-
-#[track_caller]
-fn assert_accepted(report: &Report) {
-    assert_eq!(report.verdict, Verdict::Accepted, "{:?}", report.problem);
-    assert_eq!(report.taken + report.undone, report.logged);
-}
-
-#[track_caller]
-fn assert_rejected(mutant: &Mutant) {
-    let report = judge(&mutant.run, mutant.options);
-    assert_eq!(report.verdict, Verdict::Rejected, "{}: {:?}", mutant.what, report.problem);
 }
 
 fn eventful() -> &'static Recorded {
@@ -68,22 +64,12 @@ fn a_real_run_of_regions_is_accepted_in_every_order() {
     let is_measured =
         |(name, took): &(&str, u64)| *name == "longest call of another region" && *took > 0;
     assert!(report.measured.iter().any(is_measured));
-    for order in 1..=5 {
-        assert_accepted(&judge(run, Options { order: Some(order), ..Options::default() }));
-    }
+    assert_accepted_in_every_order(judge, run);
 }
 
-/// Cut at any line, a trace is that of a run which went on unseen.
 #[test]
 fn a_run_of_regions_that_is_seen_up_to_some_moment_is_accepted() {
-    let run = eventful();
-    let latest = run.latest();
-    for part in 1..8 {
-        let report =
-            judge(&run.until(latest.0 + (latest.1 - latest.0) / 8 * part), Options::default());
-        assert_accepted(&report);
-        assert!(report.taken > 0);
-    }
+    assert_accepted_up_to_any_moment(judge, eventful());
 }
 
 //= SPEC TRACE-8 test
@@ -93,7 +79,7 @@ fn every_kind_of_mutant_of_a_run_of_regions_is_rejected() {
     let mutants = changed::one_of_each(eventful());
     assert!(mutants.len() >= 60, "only {} kinds", mutants.len());
     for mutant in &mutants {
-        assert_rejected(mutant);
+        assert_rejected(judge, mutant);
     }
 }
 
@@ -106,22 +92,20 @@ fn a_send_before_its_save_is_rejected() {
     assert!(problem.what.contains("arrives and was never sent"), "{problem:?}");
 }
 
-/// Draws mutants from these seeds, and gives how many of them there are: some draws hit what is free.
-fn assert_random_mutants_are_rejected(seeds: std::ops::Range<u64>) -> usize {
-    let mutants = seeds.filter_map(|seed| changed::random(eventful(), seed));
-    mutants.inspect(assert_rejected).count()
+fn draw(seed: u64) -> Option<Mutant> {
+    changed::random(eventful(), seed)
 }
 
 #[test]
 fn hundreds_of_random_mutants_of_a_run_of_regions_are_rejected() {
-    let count = assert_random_mutants_are_rejected(0..400);
+    let count = assert_random_mutants_are_rejected(judge, 0..400, draw);
     assert!(count >= 250, "only {count} mutants");
 }
 
 #[test]
 #[ignore = "takes a minute: what 400 seeds do not draw in this run, they may draw in another"]
 fn thousands_of_random_mutants_of_a_run_of_regions_are_rejected() {
-    let count = assert_random_mutants_are_rejected(400..5_000);
+    let count = assert_random_mutants_are_rejected(judge, 400..5_000, draw);
     assert!(count >= 2_900, "only {count} mutants");
     println!("{count} mutants");
 }
@@ -142,6 +126,50 @@ fn simulated_runs_of_regions_are_accepted() {
         restored += report.restored;
     }
     assert!(restored > 0, "no seed has put a region back");
+}
+
+/// A rule, a seed in which a run without it breaks something, and what that is.
+const BROKEN: [(Safeguards, u64, &str); 22] = [
+    (Safeguards::I_1_ONLY_A_EXPIRES, 0, "facts_are_of_their_writers"),
+    (Safeguards::I_2_FACTS_JOIN, 0, "one_decision"),
+    (Safeguards::I_7_PROMISE, 0, "older_lives_change_nothing"),
+    (Safeguards::I_9_INCARNATION_UNIQUE, 0, "one_life_to_a_number"),
+    (Safeguards::I_12_MERGE_THEN_DECIDE, 0, "thaw_decides"),
+    (Safeguards::I_13_TIE_BREAK, 0, "one_live_per_pair"),
+    (Safeguards::I_14_DEAD_DOES_NOT_BLOCK, 0, "dead_does_not_block"),
+    (Safeguards::I_16_EPOCH_NEVER_RESET, 0, "epochs_only_grow"),
+    (Safeguards::I_19_LEASES_EXPIRE, 0, "every_claim_ends"),
+    (Safeguards::I_20_EXTEND_BEFORE_CALL, 0, "nobody has just told it that it holds that"),
+    (Safeguards::I_24_WAIT_HAS_A_FLOOR, 0, "waits_have_a_floor"),
+    (Safeguards::I_26_SPREAD, 0, "claims_end_apart"),
+    (Safeguards::I_27_BULKHEAD, 0, "claims_are_limited"),
+    (Safeguards::I_29_UNKNOWN_KINDS_LEFT, 0, "set_aside_with_a_reason"),
+    (Safeguards::I_31_QUOTAS, 0, "quota_kept"),
+    (Safeguards::I_32_DISPOSAL_FENCES, 0, "disposed_is_fenced"),
+    (Safeguards::I_33_OWN_HALF_FIRST, 0, "half_is_justified"),
+    (Safeguards::I_34_DELETE_IDEMPOTENT, 0, "dead_is_deleted_with_success"),
+    (Safeguards::I_36_HALVES_BY_FACTS, 0, "no_half_falls"),
+    (Safeguards::I_39_EXPECTED_VERSION, 2, "no_lost_update"),
+    (Safeguards::I_41_TOKEN_KEPT, 0, "one_effect_per_token"),
+    (Safeguards::I_42_EVERY_CHANGE_AUDITED, 0, "audited"),
+];
+
+/// Each of these runs is one of its actors, which lack a rule; what is judged beside the steps tells so.
+//= SPEC TRACE-8 test
+#[test]
+fn a_run_without_a_rule_breaks_what_is_judged() {
+    let length = Duration::from_secs(60);
+    for (rule, seed, broken) in BROKEN {
+        let regions = Regions { safeguards: Safeguards::except(rule), ..Regions::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let plan = regions.swarm(seed, length);
+        regions.run_traced(seed, plan, length, folder.path()).unwrap();
+        let names = (0..regions.nodes()).map(|node| format!("n{node}.ndjson"));
+        let report = judge(&changed::read(folder.path(), names), Options::default());
+        assert_eq!(report.verdict, Verdict::Rejected, "{}", rule.id());
+        let what = report.problem.unwrap().what;
+        assert!(what.contains(broken), "{}: {what}", rule.id());
+    }
 }
 
 /// The watch that takes a run down is not in the way of the traces, nor they in its: the same seed is the same run.

@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use tenure::trace::check::Options;
 
 use super::cluster::{Recorded, TraceFile};
+use super::edit::{
+    self, Bench, Lines, Mutant, bump, changes, delivers, input, is_certain, is_header, is_start,
+    is_step, leaves, parse, renumber, starts,
+};
 
 /// The control plane that is killed, and put back to a backup.
 pub const WEST: usize = 4;
@@ -38,137 +42,6 @@ pub fn read(folder: &Path, names: impl IntoIterator<Item = String>) -> Recorded 
     Recorded { files: names.into_iter().map(read).collect() }
 }
 
-/// A changed trace, and how.
-pub struct Mutant {
-    pub what: String,
-    pub run: Recorded,
-    pub options: Options,
-}
-
-type Lines = Vec<Value>;
-
-fn parse(line: &str) -> Value {
-    serde_json::from_str(line).unwrap()
-}
-
-fn is_header(line: &Value) -> bool {
-    line.get("tenure_trace").is_some()
-}
-
-fn is_step(line: &Value) -> bool {
-    line.get("i").is_some()
-}
-
-fn changes(line: &Value) -> bool {
-    is_step(line) && line["pre"] != line["post"]
-}
-
-fn input<'a>(line: &'a Value, kind: &str) -> Option<&'a Value> {
-    line.get("in")?.get(kind)
-}
-
-fn delivers(line: &Value, kind: &str) -> bool {
-    input(line, "deliver").is_some_and(|it| it["msg"].get(kind).is_some())
-}
-
-fn is_start(line: &Value) -> bool {
-    input(line, "start").is_some()
-}
-
-/// Gives the steps of each life their numbers again.
-fn renumber(lines: &mut [Value]) {
-    let mut i = 0;
-    for line in lines {
-        if is_step(line) {
-            line["i"] = json!(i);
-            i += 1;
-        } else if is_header(line) {
-            i = 0;
-        }
-    }
-}
-
-/// Whether a crash cannot have undone this line: a later one of its life says that its save is durable, or nobody
-/// has started after it.
-fn is_certain(lines: &[Value], index: usize) -> bool {
-    let rest = &lines[index + 1..];
-    let Some(end) = rest.iter().position(is_header) else { return true };
-    let saved = lines[..=index]
-        .iter()
-        .rev()
-        .take_while(|line| !is_header(line))
-        .find_map(|line| line["save"]["number"].as_u64());
-    rest[..end]
-        .iter()
-        .any(|line| line.get("stop").is_some() || line["durable"].as_u64() >= saved.or(Some(0)))
-}
-
-struct Bench<'a> {
-    run: &'a Recorded,
-    files: Vec<Lines>,
-    mutants: Vec<Mutant>,
-}
-
-impl<'a> Bench<'a> {
-    fn new(run: &'a Recorded) -> Self {
-        let files = run.files.iter().map(|file| file.lines.iter().map(|l| parse(l)).collect());
-        Self { run, files: files.collect(), mutants: Vec::new() }
-    }
-
-    fn add(&mut self, what: &str, file: usize, lines: &[Value], options: Options) {
-        let mut run = self.run.clone();
-        run.files[file].lines = lines.iter().map(Value::to_string).collect();
-        let what = format!("{what}, in {}", run.files[file].name);
-        self.mutants.push(Mutant { what, run, options });
-    }
-
-    /// The first line, in any file, that is as wanted, in the middle of its life and certain.
-    fn find(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> (usize, usize) {
-        let places = self.files.iter().enumerate().flat_map(|(file, lines)| {
-            // Not at the very beginning, so that something has gone before.
-            (5..lines.len() - 1).map(move |index| (file, index))
-        });
-        let is_wanted = |&(file, index): &(usize, usize)| {
-            let lines = &self.files[file];
-            wanted(&lines[index]) && is_step(&lines[index + 1]) && is_certain(lines, index)
-        };
-        places.into_iter().find(is_wanted).unwrap_or_else(|| panic!("no line for {what}"))
-    }
-
-    fn edit(&mut self, what: &str, wanted: impl Fn(&Value) -> bool, edit: impl FnOnce(&mut Value)) {
-        self.rearrange(what, wanted, |lines, at| {
-            let before = lines[at].clone();
-            edit(&mut lines[at]);
-            assert_ne!(before, lines[at], "{what} changes something");
-        });
-    }
-
-    fn rearrange(
-        &mut self,
-        what: &str,
-        wanted: impl Fn(&Value) -> bool,
-        rearrange: impl FnOnce(&mut Lines, usize),
-    ) {
-        let (file, index) = self.find(what, wanted);
-        let mut lines = self.files[file].clone();
-        rearrange(&mut lines, index);
-        renumber(&mut lines);
-        self.add(what, file, &lines, Options::default());
-    }
-
-    /// Changes west's trace, given where its lives start.
-    fn west(&mut self, what: &str, change: impl FnOnce(&mut Lines, &[usize])) {
-        let mut lines = self.files[WEST].clone();
-        let starts: Vec<_> = (0..lines.len()).filter(|&at| is_start(&lines[at])).collect();
-        change(&mut lines, &starts);
-        self.add(what, WEST, &lines, Options::default());
-    }
-}
-
-fn bump(value: &mut Value) {
-    *value = json!(value.as_u64().expect("a number") + 1);
-}
-
 /// The rows of a start.
 fn rows(line: &mut Value) -> &mut Vec<Value> {
     line["in"]["start"]["rows"].as_array_mut().expect("something was stored")
@@ -193,9 +66,10 @@ fn change_row(line: &mut Value, kind: u8) {
 /// One mutant of every kind that is known.
 #[allow(clippy::too_many_lines, reason = "a table")]
 pub fn one_of_each(run: &Recorded) -> Vec<Mutant> {
-    let mut bench = Bench::new(run);
+    let mut bench = Bench::new(run, 5);
     let b = &mut bench;
-    b.rearrange("a step is missing", changes, |lines, at| drop(lines.remove(at)));
+    let call = |line: &Value| delivers(line, "Call");
+    edit::of_any_protocol(b, WEST, call);
     for kind in ["Ask", "Call", "Claimed", "Report"] {
         let what = format!("nobody has heard the {kind}");
         b.rearrange(
@@ -214,23 +88,9 @@ pub fn one_of_each(run: &Recorded) -> Vec<Mutant> {
             },
         );
     }
-    b.rearrange("two steps in the wrong order", changes, |lines, at| {
-        let next = (at + 1..lines.len()).find(|&next| changes(&lines[next])).expect("another");
-        let (one, other) = (lines[at]["at"].clone(), lines[next]["at"].clone());
-        lines.swap(at, next);
-        lines[at]["at"] = one;
-        lines[next]["at"] = other;
-    });
     let fires = |line: &Value| input(line, "fire").is_some_and(|it| it["timer"] == "Poll");
     b.edit("a timer fires that is not armed", fires, |line| {
         line["in"]["fire"]["timer"] = json!("Tick");
-    });
-    b.edit("a timer fires from an old arming", fires, |line| {
-        let due = line["in"]["fire"]["due"].as_u64().expect("a time");
-        line["in"]["fire"]["due"] = json!(due - 1);
-    });
-    b.edit("a timer fires before its time", fires, |line| {
-        line["at"] = json!(line["in"]["fire"]["due"].as_u64().expect("a time") - 1);
     });
     let leases = |line: &Value| line["timers"][0]["set"]["timer"].get("Lease").is_some();
     for field in ["lo", "hi"] {
@@ -245,7 +105,6 @@ pub fn one_of_each(run: &Recorded) -> Vec<Mutant> {
     b.edit("the end of a claim is not armed", leases, |line| {
         line["timers"].as_array_mut().expect("a list").remove(0);
     });
-    let call = |line: &Value| delivers(line, "Call");
     for (what, pointer) in [
         ("life", "/in/deliver/msg/Call/incarnation/n"),
         ("life's tag", "/in/deliver/msg/Call/incarnation/life"),
@@ -258,12 +117,6 @@ pub fn one_of_each(run: &Recorded) -> Vec<Mutant> {
             *it = json!(it.as_u64().expect("a number") ^ 1);
         });
     }
-    b.edit("a datagram that was never sent", call, |line| {
-        line["in"]["deliver"]["seq"] = json!(4_000_000);
-    });
-    b.edit("a message of a life before the first", call, |line| {
-        line["in"]["deliver"]["inc"] = json!(0);
-    });
     b.edit("a message from nobody", call, |line| line["in"]["deliver"]["src"] = json!(99));
     b.edit(
         "another answer to a customer",
@@ -272,33 +125,6 @@ pub fn one_of_each(run: &Recorded) -> Vec<Mutant> {
             line["in"]["deliver"]["msg"]["Told"]["result"] = json!({ "Err": "Unavailable" });
         },
     );
-    let sends = |line: &Value| line["sends"][0].get("seq").is_some();
-    b.edit("a send to another node", sends, |line| bump(&mut line["sends"][0]["to"]));
-    b.edit("a datagram's number is left out", sends, |line| bump(&mut line["sends"][0]["seq"]));
-    b.edit("a send that is not told", sends, |line| {
-        line["sends"].as_array_mut().expect("a list").remove(0);
-    });
-    b.edit("a send that was not made", sends, |line| {
-        let first = line["sends"][0].clone();
-        line["sends"].as_array_mut().expect("a list").push(first);
-    });
-    for digest in ["pre", "post"] {
-        b.edit(&format!("another {digest}"), changes, |line| {
-            line[digest] = json!("0123456789abcdef");
-        });
-    }
-    let saves = |line: &Value| line["save"].get("number").is_some();
-    b.edit("another content is saved", saves, |line| {
-        line["save"]["digest"] = json!("0123456789abcdef");
-    });
-    b.edit("saved more often", saves, |line| bump(&mut line["save"]["count"]));
-    b.edit("a save has another number", saves, |line| bump(&mut line["save"]["number"]));
-    b.edit("a save that is not told", saves, |line| {
-        line.as_object_mut().expect("a step").remove("save");
-    });
-    b.edit("durable before it was made", saves, |line| line["durable"] = json!(1_000_000));
-    b.edit("another actor", changes, |line| bump(&mut line["lease"]));
-    b.edit("the clock goes back", changes, |line| line["at"] = json!(1));
     b.edit("an operator says what a server says", call, |line| {
         let msg = line["in"]["deliver"]["msg"].clone();
         line["in"] = json!({ "told": { "msg": msg } });
@@ -313,9 +139,8 @@ pub fn one_of_each(run: &Recorded) -> Vec<Mutant> {
         |lines, at| lines.insert(at + 1, lines[at].clone()),
     );
     overdue(b);
-    headers(b);
+    actors(b);
     storage(b);
-    duplicate_without_repeats(b);
     bench.mutants
 }
 
@@ -336,32 +161,19 @@ fn overdue(b: &mut Bench<'_>) {
     );
 }
 
-fn headers(b: &mut Bench<'_>) {
-    for wrong in [7, 9] {
-        b.west("the wrong number of nodes", |lines, _| {
-            for line in lines.iter_mut().filter(|line| is_header(line)) {
-                line["nodes"] = json!(wrong);
-            }
-        });
-    }
-    b.west("an incarnation comes twice", |lines, starts| {
-        lines[starts[1] - 1]["incarnation"] = lines[starts[0] - 1]["incarnation"].clone();
-    });
-    b.west("a node without storage starts twice", |lines, starts| {
-        lines[starts[1] - 1]["durable"] = json!(false);
-    });
-    b.west("two traces of one node", |lines, _| lines[0]["node"] = json!(0));
-    b.west("two control planes of one region", |lines, _| {
+/// The actors are not those that have run.
+fn actors(b: &mut Bench<'_>) {
+    b.change("two control planes of one region", WEST, |lines, _| {
         for line in lines.iter_mut().filter(|line| is_header(line)) {
             line["actors"][0][1]["Control"]["region"] = json!(0);
         }
     });
-    b.west("another seal key", |lines, _| {
+    b.change("another seal key", WEST, |lines, _| {
         for line in lines.iter_mut().filter(|line| is_header(line)) {
             line["actors"][0][1]["Control"]["key"] = json!("0123456789abcdef0123456789abcdef");
         }
     });
-    b.west("a control plane without one of its rules", |lines, _| {
+    b.change("a control plane without one of its rules", WEST, |lines, _| {
         for line in lines.iter_mut().filter(|line| is_header(line)) {
             let all = &mut line["actors"][0][1]["Control"]["safeguards"];
             let fewer = all.as_str().expect("names").replace("I_41_TOKEN_KEPT | ", "");
@@ -372,16 +184,16 @@ fn headers(b: &mut Bench<'_>) {
 
 /// The storage was changed while the node was down, with and without a restore.
 fn storage(b: &mut Bench<'_>) {
-    b.west("storage is lost between two lives", |lines, starts| {
+    b.change("storage is lost between two lives", WEST, |lines, starts| {
         lines[starts[1]]["in"]["start"]["rows"] = Value::Null;
     });
-    b.west("an old copy is there, and nobody has put it back", |lines, starts| {
+    b.change("an old copy is there, and nobody has put it back", WEST, |lines, starts| {
         lines[starts[2]]["in"]["start"]["rows"] = lines[starts[1]]["in"]["start"]["rows"].clone();
     });
-    b.west("storage that cannot be read", |lines, starts| {
+    b.change("storage that cannot be read", WEST, |lines, starts| {
         rows(&mut lines[starts[1]])[0][1] = json!("ff");
     });
-    b.west("a peering was changed from outside", |lines, starts| {
+    b.change("a peering was changed from outside", WEST, |lines, starts| {
         change_row(&mut lines[starts[2]], b'p');
     });
     // The restore.
@@ -392,19 +204,19 @@ fn storage(b: &mut Bench<'_>) {
         (b'r', "what is known of the other region"),
         (b't', "the result of a call"),
     ] {
-        b.west(&format!("{what} was changed in what was put back"), |lines, starts| {
+        b.change(&format!("{what} was changed in what was put back"), WEST, |lines, starts| {
             change_row(&mut lines[starts[3]], kind);
         });
-        b.west(&format!("{what} is missing in what was put back"), |lines, starts| {
+        b.change(&format!("{what} is missing in what was put back"), WEST, |lines, starts| {
             let place = row(&mut lines[starts[3]], kind);
             rows(&mut lines[starts[3]]).remove(place);
         });
     }
-    b.west("a half went off while a backup was put back", |lines, starts| {
+    b.change("a half went off while a backup was put back", WEST, |lines, starts| {
         let place = row(&mut lines[starts[3]], b'o');
         rows(&mut lines[starts[3]]).remove(place);
     });
-    b.west("a half went on while a backup was put back", |lines, starts| {
+    b.change("a half went on while a backup was put back", WEST, |lines, starts| {
         let place = row(&mut lines[starts[3]], b'o');
         let mut more = rows(&mut lines[starts[3]])[place].clone();
         more[0] = json!("6f000111");
@@ -415,7 +227,7 @@ fn storage(b: &mut Bench<'_>) {
 /// The control plane answers, and comes back without what it has answered: as if its saves had never been durable.
 pub fn sent_before_its_save(run: &Recorded) -> Mutant {
     let lines: Lines = run.files[WEST].lines.iter().map(|line| parse(line)).collect();
-    let starts: Vec<_> = (0..lines.len()).filter(|&at| is_start(&lines[at])).collect();
+    let starts = starts(&lines);
     let moment = lines[starts[2]]["at"].as_u64().expect("a time");
     let mut run = run.until(moment);
     let mut lines: Lines = run.files[WEST].lines.iter().map(|line| parse(line)).collect();
@@ -431,22 +243,6 @@ pub fn sent_before_its_save(run: &Recorded) -> Mutant {
     Mutant { what: "a send before its save".to_owned(), run, options: Options::default() }
 }
 
-/// A datagram comes twice and changes nothing: only a network that does not repeat forbids it.
-fn duplicate_without_repeats(b: &mut Bench<'_>) {
-    let what = "a datagram comes twice";
-    let (file, index) = b.find(what, |line| {
-        is_step(line)
-            && !changes(line)
-            && input(line, "deliver").is_some()
-            && line.get("sends").is_none()
-            && line.get("timers").is_none()
-    });
-    let mut lines = b.files[file].clone();
-    lines.insert(index + 1, lines[index].clone());
-    renumber(&mut lines);
-    b.add(what, file, &lines, Options { repeats: false, ..Options::default() });
-}
-
 /// Whether this part of a line can be changed without the run becoming impossible, or the trace one of another kind:
 /// times that lie within their windows, what an operator says, the names of kinds.
 fn is_free(line: &Value, path: &[String], leaf: &Value) -> bool {
@@ -457,21 +253,6 @@ fn is_free(line: &Value, path: &[String], leaf: &Value) -> bool {
         || is_start(line)
         || leaf.is_null()
         || leaf.as_str().is_some_and(|text| !is_digest(text))
-}
-
-fn leaves(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
-    let mut go = |name: String, value: &Value| {
-        path.push(name);
-        leaves(value, path, found);
-        path.pop();
-    };
-    match value {
-        Value::Object(fields) => fields.iter().for_each(|(name, it)| go(name.clone(), it)),
-        Value::Array(items) => {
-            items.iter().enumerate().for_each(|(place, it)| go(place.to_string(), it));
-        }
-        _ => found.push(path.clone()),
-    }
 }
 
 /// Another value in the place of one of a datagram's input or of anything else; it keeps to the type.
@@ -519,8 +300,7 @@ pub fn random(run: &Recorded, seed: u64) -> Option<Mutant> {
             "changes places with the next".to_owned()
         }
         _ => {
-            let mut found = Vec::new();
-            leaves(&line, &mut Vec::new(), &mut found);
+            let mut found = leaves(&line);
             let leaf = |path: &[String]| line.pointer(&format!("/{}", path.join("/")));
             found.retain(|path| leaf(path).is_some_and(|leaf| !is_free(&line, path, leaf)));
             let path = found.choose(&mut rng)?;
