@@ -4,7 +4,8 @@
 //! sides, on disk. Another one starts a control plane on that file, as a node does after a restart, and takes new
 //! peerings through their whole life: created, carried to another region, accepted there, active, deleted, confirmed.
 //! Each step of that control plane is timed: the actor, the view that it publishes, the difference of what it saves, and
-//! the handing over of that to the thread which makes it durable (which syncs beside it, and is not waited for). Memory
+//! the handing over of that to the thread which makes it durable (which syncs beside it, and is not waited for). "Alone"
+//! is the same without that thread, and without the disturbance by it. Memory
 //! is what the system has given the process after the start, with the cache of redb, after all of that work, and at its
 //! highest; the allocator gives back at once what is free, so that it is what is in use. The numbers of peerings take
 //! turns, and each figure is the median of its rounds.
@@ -120,8 +121,8 @@ impl Regions {
         for effect in effects {
             match effect {
                 Effect::Save(storage) if node == 0 => {
+                    let rows = black_box(Row::difference(self.saved.as_ref(), &storage));
                     if let Some(committer) = &mut self.committer {
-                        let rows = Row::difference(self.saved.as_ref(), &storage);
                         committer.save(0, rows);
                     }
                     self.saved = Some(storage);
@@ -206,13 +207,13 @@ fn memory() -> [u64; 2] {
 
 /// Starts on that file, takes new peerings through their lives, and prints what that took: microseconds of a step at
 /// the median, at p99 and at most, then bytes after the start, in the end and at most.
-fn measure(count: u32, file: &Path) {
+fn measure(count: u32, file: &Path, is_alone: bool) {
     let copy = file.with_extension("copy");
     std::fs::copy(file, &copy).expect("there is room");
     let store = Store::open(&copy, CLUSTER, NodeId(0)).expect("it was made");
     let saved = store.restore::<Storage>(0).expect("it can be read");
-    let (committer, _) = store.into_committer().expect("a thread");
-    let mut regions = Regions::start(saved, Some(committer));
+    let committer = (!is_alone).then(|| store.into_committer().expect("a thread").0);
+    let mut regions = Regions::start(saved, committer);
     let [resident, _] = memory();
     let active = |regions: &Regions, id| regions.ledger().label(id) == Some(Label::Active);
     for n in 0..LIVES {
@@ -241,7 +242,8 @@ fn main() {
         let count = count.parse().expect("a number");
         match role.as_str() {
             "build" => return build(count, Path::new(file)),
-            "measure" => return measure(count, Path::new(file)),
+            "measure" => return measure(count, Path::new(file), false),
+            "alone" => return measure(count, Path::new(file), true),
             _ => {}
         }
     }
@@ -262,11 +264,15 @@ fn main() {
     for count in COUNTS {
         run("build", count);
     }
-    println!("peerings   steps  p50 us  p99 us  max us   MiB: started  worked  at most");
+    println!(
+        "peerings   steps  p50 us  p99 us  max us  alone: p50 us  p99 us   MiB: started  worked  at most"
+    );
     let mut rounds = COUNTS.map(|_| Vec::new());
     for _ in 0..ROUNDS {
         for (count, rounds) in COUNTS.iter().zip(&mut rounds) {
-            rounds.push(run("measure", *count));
+            let mut row = run("measure", *count);
+            row.extend(&run("alone", *count)[1..3]);
+            rounds.push(row);
         }
     }
     let rows = rounds.map(|rounds| -> Vec<u64> {
@@ -275,17 +281,19 @@ fn main() {
             all.sort_unstable();
             all[ROUNDS / 2]
         };
-        (0..7).map(median).collect()
+        (0..9).map(median).collect()
     });
     for (count, row) in COUNTS.iter().zip(&rows) {
         let us = |at: usize| row[at] as f64 / 1e3;
         let mib = |at: usize| row[at] as f64 / f64::from(1 << 20);
         println!(
-            "{count:>8} {:>7} {:>7.1} {:>7.1} {:>7.0} {:>14.1} {:>7.1} {:>8.1}",
+            "{count:>8} {:>7} {:>7.1} {:>7.1} {:>7.0} {:>14.1} {:>7.1} {:>14.1} {:>7.1} {:>8.1}",
             row[0],
             us(1),
             us(2),
             us(3),
+            us(7),
+            us(8),
             mib(4),
             mib(5),
             mib(6)
@@ -295,11 +303,13 @@ fn main() {
     let ratio = |at: usize| many[at] as f64 / few[at] as f64;
     let more = f64::from(COUNTS[COUNTS.len() - 1] - COUNTS[0]);
     println!(
-        "with {} beside {}: p50 {:.2}, p99 {:.2}, memory {:.2} started and {:.2} worked: {:.0} bytes for each peering more",
+        "with {} beside {}: p50 {:.2}, p99 {:.2}, alone {:.2} and {:.2}, memory {:.2} started and {:.2} worked: {:.0} bytes for each peering more",
         COUNTS[COUNTS.len() - 1],
         COUNTS[0],
         ratio(1),
         ratio(2),
+        ratio(7),
+        ratio(8),
         ratio(4),
         ratio(5),
         (many[5] as f64 - few[5] as f64) / more
