@@ -22,13 +22,17 @@ const TELL_EVERY: Duration = Duration::from_secs(86_400);
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Make a key for a node: a file that stays on its machine, and what the cluster file lists.
-    #[command(after_help = "The file is readable by its owner alone, and is never overwritten. What is printed goes \
+    #[command(
+        after_help = "The file is readable by its owner alone, and is never overwritten. What is printed goes \
         into the cluster file of every node, below the [[node]] that the key is for.\n\n\
-        Exit codes: 0 made; 1 the file is there already or cannot be written; 2 usage.")]
+        Exit codes: 0 made; 1 the file is there already or cannot be written; 2 usage."
+    )]
     New(NewArgs),
     /// Show the public key of a key file.
-    #[command(after_help = "Exit codes: 0 shown; 1 the file cannot be read, others can read it, or it is no key file; \
-        2 usage.")]
+    #[command(
+        after_help = "Exit codes: 0 shown; 1 the file cannot be read, others can read it, or it is no key file; \
+        2 usage."
+    )]
     Show(ShowArgs),
     /// Show the keys of each node of a cluster file, which of them is in use, and when they run out.
     #[command(after_help = "It reads the cluster file alone, no secret and no node.\n\n\
@@ -97,7 +101,8 @@ fn new(args: &NewArgs) -> Result<String, KeyFileError> {
     let not_after = date_text(time_of_day() + u64::from(args.days) * 86_400);
     let (public, secret) = (key.public(), args.out.display().to_string());
     Ok(if args.json {
-        let made = json!({ "public": public.to_string(), "not_after": not_after, "secret": secret });
+        let made =
+            json!({ "public": public.to_string(), "not_after": not_after, "secret": secret });
         format!("{made}\n")
     } else {
         format!(
@@ -165,7 +170,8 @@ fn status_text(config: &Config, now: u64, as_json: bool) -> String {
         }
     }
     for ending in keys::warnings(config, now).iter().filter(|_| !as_json) {
-        let _ = writeln!(text, "{}: {ending}", if ending.has_run_out() { "error" } else { "warning" });
+        let _ =
+            writeln!(text, "{}: {ending}", if ending.has_run_out() { "error" } else { "warning" });
     }
     text
 }

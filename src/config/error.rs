@@ -177,7 +177,9 @@ pub enum ConfigError {
         address: SocketAddr,
     },
     /// The address is of no node, or of many.
-    #[error("{place}: address {address} is not the address of one node; give the one that others send to")]
+    #[error(
+        "{place}: address {address} is not the address of one node; give the one that others send to"
+    )]
     NotOfOneNode {
         /// Where.
         place: Place,

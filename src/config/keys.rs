@@ -163,8 +163,7 @@ impl Reader {
             let secret = raw.secret.as_deref().map(|path| {
                 let full = directory.join(path);
                 let (other, path) = (self.storages.get(&plain(&full)).cloned(), path.to_owned());
-                if Path::new(&path).file_name().is_none()
-                    || path.ends_with(std::path::is_separator)
+                if Path::new(&path).file_name().is_none() || path.ends_with(std::path::is_separator)
                 {
                     refuse(NodeKeyError::Secret { path });
                 } else if let Some(other) = other {
@@ -179,5 +178,119 @@ impl Reader {
             }
         }
         keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::seal::{KEY_LEN, SecretKey};
+
+    fn public(n: u8) -> String {
+        SecretKey::from_random([n; KEY_LEN]).public().to_string()
+    }
+
+    fn key(n: u8) -> String {
+        format!(
+            "[[node.key]]\npublic = \"{}\"\nnot_after = \"2027-01-01T00:00:00Z\"\nsecret = \"{n}.key\"\n",
+            public(n)
+        )
+    }
+
+    /// Nodes a, b and s, on other machines than this one, with these keys.
+    fn file(keys: [&str; 3]) -> String {
+        let mut text = String::from("cluster = \"orders\"\n");
+        for (n, keys) in keys.iter().enumerate() {
+            let (name, role) = [("a", "host"), ("b", "host"), ("s", "store")][n];
+            text += &format!(
+                "[[node]]\nname = \"{name}\"\nzone = \"z{n}\"\nroles = [\"{role}\"]\n\
+                 address = \"192.0.2.{}:7100\"\nstorage = \"{name}.redb\"\n{keys}",
+                n + 1
+            );
+        }
+        text + "[[lease]]\nname = \"orders\"\nhosts = [\"a\", \"b\"]\nstore = \"s\"\n"
+    }
+
+    fn good() -> String {
+        file([&key(1), &(key(2) + &key(12)), &key(3)])
+    }
+
+    fn refused(text: &str) -> String {
+        let errors = Config::parse(text).expect_err("must be refused");
+        let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(all.len(), 1, "{all:#?}");
+        all[0].clone()
+    }
+
+    //= SPEC SEAL-8 test
+    #[test]
+    fn nodes_with_keys_may_be_on_other_machines() {
+        let config = Config::parse_in(&good(), Path::new("etc")).unwrap();
+        assert!(!config.insecure);
+        let b = config.node("b").unwrap();
+        assert_eq!(b.listed().len(), 2);
+        assert_eq!(b.keys[1].public.to_string(), public(12));
+        assert_eq!(b.keys[1].secret.as_deref(), Some(Path::new("etc/12.key")));
+        assert_eq!(b.keyed_until(), Some(1_798_761_600));
+        assert_eq!(b.keys[0].not_after_text(), "2027-01-01T00:00:00Z");
+        let others = good().replace("\"2027-01-01T00:00:00Z\"", "2027-01-01T02:00:00+02:00");
+        let others = Config::parse_in(&others, Path::new("etc")).unwrap();
+        assert_eq!(others, config, "a date of TOML, with another offset");
+    }
+
+    //= SPEC SEAL-8 test
+    #[test]
+    fn keys_that_cannot_be_used_are_refused_with_their_place() {
+        let date = "\"2027-01-01T00:00:00Z\"";
+        let secret = SecretKey::from_random([1; KEY_LEN]).to_text();
+        for (from, to, place, what) in [
+            (public(1), public(1)[1..].to_owned(), "node \"a\": key 1: public: ", "64 hexadecimal"),
+            (public(1), "00".repeat(32), "node \"a\": key 1: public: ", "no secret key has"),
+            (
+                public(1),
+                secret.trim_end().to_owned(),
+                "node \"a\": key 1: public: ",
+                "whoever reads this file knows it now",
+            ),
+            (public(12), public(1), "node \"b\": key 2: public ", "also a key of node \"a\""),
+            (public(12), public(2), "node \"b\": key 2: public ", "also a key of node \"b\""),
+            (date.into(), "\"2027-01-01\"".into(), "node \"a\": key 1: not_after", "no date"),
+            (date.into(), "2027-01-01T00:00:00".into(), "node \"a\": key 1: not_after", "offset"),
+            (date.into(), "\"soon\"".into(), "node \"a\": key 1: not_after \"soon\"", "no date"),
+            (date.into(), "5".into(), "node \"a\": key 1: not_after", "no date"),
+            (date.into(), "\"1969-01-01T00:00:00Z\"".into(), "node \"a\": key 1:", "no date"),
+            ("12.key".into(), String::new(), "node \"b\": key 2: secret", "names no file"),
+            ("12.key".into(), "./1.key".into(), "node \"b\": key 2: secret", "a file of \"a\""),
+            ("12.key".into(), "b.redb".into(), "node \"b\": key 2: secret", "a file of \"b\""),
+        ] {
+            assert!(good().contains(&from), "{from}");
+            let problem = refused(&good().replacen(&from, &to, 1));
+            assert!(problem.starts_with(place) && problem.contains(what), "{to}: {problem}");
+        }
+        let problem = refused(&good().replacen("secret = ", "secrets = ", 1));
+        assert!(problem.contains("unknown field `secrets`"), "{problem}");
+        let five: String = (1..=5).map(key).collect();
+        let problem = refused(&file([&five, &key(6), &key(7)]));
+        assert!(problem.starts_with("node \"a\": 5 keys, more than 4"), "{problem}");
+    }
+
+    //= SPEC SEAL-8 test
+    #[test]
+    fn all_nodes_have_keys_or_none() {
+        let problem = refused(&file([&key(1), "", &key(3)]));
+        assert!(problem.starts_with("node \"b\": it has no key"), "{problem}");
+        let problem = refused(&format!("insecure = true\n{}", good()));
+        assert!(problem.starts_with("insecure: nodes have keys"), "{problem}");
+        // Without any, the first thing to say is what to do.
+        let text = file(["", "", ""]).replace("192.0.2.", "127.0.0.");
+        assert!(refused(&text).contains("`tenure keys new`"));
+        for (address, what) in [("0.0.0.0:7100", "of one node"), ("224.0.0.1:7100", "of one node")]
+        {
+            let problem = refused(&good().replacen("192.0.2.1:7100", address, 1));
+            assert!(
+                problem.starts_with("node \"a\": address") && problem.contains(what),
+                "{problem}"
+            );
+        }
     }
 }

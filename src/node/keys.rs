@@ -141,8 +141,7 @@ pub fn write_secret(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
 //= SPEC SEAL-7
 pub fn read_secret(path: &Path) -> Result<SecretKey, KeyFileError> {
     let name = || path.display().to_string();
-    let failed =
-        |error: io::Error| KeyFileError::File { path: name(), reason: error.to_string() };
+    let failed = |error: io::Error| KeyFileError::File { path: name(), reason: error.to_string() };
     let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -277,7 +276,10 @@ impl std::fmt::Display for Ending {
         let Self { node, not_after, now } = self;
         let date = crate::config::date_text(*not_after);
         if self.has_run_out() {
-            write!(f, "node {node:?}: its last key has run out at {date}: nobody takes its datagrams")?;
+            write!(
+                f,
+                "node {node:?}: its last key has run out at {date}: nobody takes its datagrams"
+            )?;
         } else {
             let left = span(not_after - now);
             write!(f, "node {node:?}: its last key runs out at {date}, in {left}")?;
@@ -293,5 +295,132 @@ pub fn span(seconds: u64) -> String {
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// Two hosts and a store with keys that are good until then.
+    fn cluster(directory: &Path, not_after: u64) -> String {
+        let mut text = String::from("cluster = \"keys\"\n");
+        for (n, (name, role)) in
+            [("a", "host"), ("b", "host"), ("s", "store")].into_iter().enumerate()
+        {
+            let key = new_secret().unwrap();
+            let path = directory.join(format!("{name}.key"));
+            let _ = fs::remove_file(&path);
+            write_secret(&path, &key).unwrap();
+            text += &format!(
+                "[[node]]\nname = \"{name}\"\nzone = \"z{n}\"\nroles = [\"{role}\"]\n\
+                 address = \"192.0.2.{n}:7100\"\nstorage = \"{name}.redb\"\n\
+                 [[node.key]]\npublic = \"{}\"\nnot_after = \"{}\"\nsecret = \"{name}.key\"\n",
+                key.public(),
+                crate::config::date_text(not_after)
+            );
+        }
+        text + "[[lease]]\nname = \"orders\"\nhosts = [\"a\", \"b\"]\nstore = \"s\"\n"
+    }
+
+    //= SPEC SEAL-7 test
+    #[test]
+    fn a_key_file_is_made_once_and_is_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.key");
+        let key = new_secret().unwrap();
+        write_secret(&path, &key).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(read_secret(&path).unwrap().public(), key.public());
+        let again = write_secret(&path, &new_secret().unwrap()).unwrap_err();
+        assert!(matches!(again, KeyFileError::Exists { .. }), "{again}");
+        assert_eq!(read_secret(&path).unwrap().public(), key.public(), "it is still there");
+        for open in [0o640, 0o604, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
+            let error = read_secret(&path).unwrap_err();
+            assert!(matches!(error, KeyFileError::Open { mode, .. } if mode == open), "{error}");
+            assert!(error.to_string().contains("chmod 600"), "{error}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        assert!(read_secret(&path).is_ok());
+        let missing = read_secret(&directory.path().join("b.key")).unwrap_err();
+        assert!(missing.to_string().contains("tenure keys new"), "{missing}");
+    }
+
+    #[test]
+    fn a_node_starts_with_its_own_key_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = cluster(directory.path(), time_of_day() + 1000);
+        let parse = |text: &str| Config::parse_in(text, directory.path()).unwrap();
+        let config = parse(&file);
+        let ring = |config: &Config, name: &str| keyring(config, config.node(name).unwrap());
+        assert!(ring(&config, "a").is_ok());
+        assert!(seal(&config, config.node("a").unwrap()).unwrap().may_leave_the_machine());
+        let swapped =
+            file.replace("a.key", "x.key").replace("b.key", "a.key").replace("x.key", "b.key");
+        let error = ring(&parse(&swapped), "a").unwrap_err();
+        assert!(matches!(error, KeyFileError::Another { .. }), "{error}");
+        assert!(!error.to_string().contains("secret-key"), "{error}");
+        let error = ring(&parse(&file.replace("secret = \"a.key\"\n", "")), "a").unwrap_err();
+        assert!(error.to_string().contains("node \"a\": key 1 of it has no secret"), "{error}");
+        fs::write(directory.path().join("a.key"), "nonsense").unwrap();
+        let error = ring(&config, "a").unwrap_err();
+        assert!(matches!(error, KeyFileError::Content { .. }), "{error}");
+        fs::remove_file(directory.path().join("a.key")).unwrap();
+        assert!(matches!(ring(&config, "a"), Err(KeyFileError::File { .. })));
+        assert!(ring(&config, "b").is_ok(), "the others need no secret but their own");
+        // One that has run out is not missed.
+        let past = cluster(directory.path(), time_of_day() - 1000);
+        fs::remove_file(directory.path().join("a.key")).unwrap();
+        assert!(ring(&parse(&past), "a").is_ok());
+    }
+
+    //= SPEC SEAL-10 test
+    #[test]
+    fn only_keys_are_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let later = time_of_day() + 1000;
+        let old = cluster(directory.path(), later);
+        let parse = |text: &str| Config::parse_in(text, directory.path()).unwrap();
+        let renew = |new: &str| {
+            let old = parse(&old);
+            renewed(&old, &parse(new), old.node("a").unwrap()).map(|_| ())
+        };
+        assert_eq!(renew(&cluster(directory.path(), later)), Ok(()), "all keys are others");
+        let other = cluster(directory.path(), later);
+        let renamed = other.replace("cluster = \"keys\"", "cluster = \"other\"");
+        assert_eq!(renew(&renamed), Err(RenewError::AnotherCluster));
+        let renamed = other.replace("\"b\"", "\"c\"");
+        assert_eq!(renew(&renamed), Err(RenewError::AnotherCluster));
+        fs::remove_file(directory.path().join("a.key")).unwrap();
+        assert!(matches!(renew(&other), Err(RenewError::Key(_))));
+    }
+
+    //= SPEC SEAL-9 test
+    #[test]
+    fn the_last_key_of_each_node_is_warned_of_a_month_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let end = time_of_day() + 365 * 86_400;
+        let config = Config::parse_in(&cluster(directory.path(), end), directory.path()).unwrap();
+        assert_eq!(warnings(&config, end - 30 * 86_400), []);
+        let month = warnings(&config, end - 30 * 86_400 + 1);
+        assert_eq!(month.len(), 3);
+        assert!(
+            !month[0].has_run_out() && month[0].to_string().contains("in 29 d"),
+            "{}",
+            month[0]
+        );
+        let last = &warnings(&config, end)[0];
+        assert!(!last.has_run_out() && last.to_string().contains("in 0 s"), "{last}");
+        let past = &warnings(&config, end + 1)[0];
+        assert!(past.has_run_out() && past.to_string().contains("has run out at"), "{past}");
+        assert_eq!(
+            [119, 120, 7_200, 172_799, 172_800].map(span),
+            ["119 s", "2 min", "2 h", "47 h", "2 d"]
+        );
     }
 }
