@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! cluster = "orders"
-//! insecure = true                 # datagrams are not sealed yet: loopback only, and said aloud
+//! insecure = true                 # datagrams are not sealed: loopback only, and said aloud. Or give each node a key
 //!
 //! [timing]                        # for every lease; each key is optional
 //! lease = "15s"
@@ -24,7 +24,7 @@
 //! poll = "500ms"
 //! ```
 //!
-//! A file has leases, or regions ([`Region`]), or both. What a lease protects outside of tenure, a database for
+//! How nodes get keys, so that they may talk over networks, is at [`NodeKey`]. A file has leases, or regions ([`Region`]), or both. What a lease protects outside of tenure, a database for
 //! instance, is told in `[[work]]`: see [`Work`].
 //!
 //! The whole file is checked at once: a [`Config`] can be run as it is, and whoever gets
@@ -41,12 +41,16 @@ use serde::Deserialize;
 use crate::duration::{self, DurationError};
 use crate::lease::record::{NodeId, NodeSet};
 use crate::lease::timing::{Checked, Timing, TimingErrors};
+use crate::wire::seal::PublicKey;
 
 mod error;
+mod keys;
 mod region;
 mod work;
 
 pub use error::{ConfigError, ConfigErrors, ConfigWarning, Place};
+pub(crate) use keys::date_text;
+pub use keys::{KEYS_MAX, NodeKey, NodeKeyError, WARN_BEFORE};
 use region::RawRegion;
 pub use region::{Carrier, REGIONS_MAX, Region};
 pub use work::{How, StopHook, Work, WorkError};
@@ -68,7 +72,7 @@ pub const LEASES_MAX: usize = 1 << 16;
 pub struct Config {
     /// The cluster's name: 1 to [`CLUSTER_NAME_CHARS_MAX`] characters.
     pub cluster: String,
-    /// Whether datagrams go unsealed. Always true as long as nothing can seal them.
+    /// Whether datagrams go unsealed. Exactly then no node has a key.
     pub insecure: bool,
     /// The nodes; [`Node::id`] is the index.
     pub nodes: Vec<Node>,
@@ -91,7 +95,7 @@ pub struct Node {
     pub name: String,
     /// Its availability zone; always there for a host.
     pub zone: Option<String>,
-    /// Its UDP address: loopback, unique, port not 0, of one family with all others.
+    /// Its UDP address: unique, port not 0, of one family with all others; loopback if datagrams are not sealed.
     pub address: SocketAddr,
     /// Its TCP control address: loopback, unique, port not 0.
     pub control: Option<SocketAddr>,
@@ -100,6 +104,8 @@ pub struct Node {
     pub storage: PathBuf,
     /// What it does.
     pub role: Role,
+    /// Its keys, at most [`KEYS_MAX`]; none if datagrams are not sealed.
+    pub keys: Vec<NodeKey>,
 }
 
 /// What a node does.
@@ -259,6 +265,8 @@ struct RawNode {
     control: Option<String>,
     storage: Option<String>,
     roles: Vec<String>,
+    #[serde(default)]
+    key: Vec<keys::RawKey>,
 }
 
 #[derive(Deserialize)]
@@ -297,6 +305,10 @@ struct Reader {
     storages: BTreeMap<PathBuf, String>,
     /// The first node with a UDP address, and whether that is IPv4.
     family: Option<(String, bool)>,
+    /// Whether any node has a key.
+    has_keys: bool,
+    /// Whose each key is.
+    keys: BTreeMap<PublicKey, String>,
     /// The region that each node of a region is in.
     regional: BTreeMap<String, String>,
 }
@@ -315,9 +327,7 @@ impl Reader {
         {
             self.errors.push(ConfigError::ClusterName { name: raw.cluster.clone() });
         }
-        if !raw.insecure {
-            self.errors.push(ConfigError::Sealed);
-        }
+        self.sealing(&raw);
         let limit = usize::from(NodeId::LIMIT);
         self.count("node", raw.node.len(), 1, limit);
         let leases_min = usize::from(raw.region.is_empty());
@@ -428,6 +438,7 @@ impl Reader {
         let address = self.address(&raw.name, "address", &raw.address);
         let control = raw.control.and_then(|text| self.address(&raw.name, "control", &text));
         let storage = raw.storage.and_then(|text| self.storage(&raw.name, &text, directory));
+        let keys = self.keys(&raw.name, &raw.key, directory);
         let known = Known { id, role, zone: raw.zone.clone() };
         if self.nodes.contains_key(&raw.name) {
             self.errors.push(ConfigError::DuplicateName { place });
@@ -435,7 +446,7 @@ impl Reader {
             self.nodes.insert(raw.name.clone(), known);
         }
         let (address, role, storage) = (address?, role?, storage?);
-        Some(Node { id, name: raw.name, zone: raw.zone, address, control, storage, role })
+        Some(Node { id, name: raw.name, zone: raw.zone, address, control, storage, role, keys })
     }
 
     fn address(&mut self, name: &str, key: &'static str, text: &str) -> Option<SocketAddr> {
@@ -453,12 +464,15 @@ impl Reader {
             let place = place.clone();
             self.errors.push(ConfigError::PortZero { place, key, address });
         }
-        if !address.ip().is_loopback() {
-            let place = place.clone();
-            self.errors.push(match key {
-                "control" => ConfigError::ControlNotLoopback { place, address },
-                _ => ConfigError::NotSealed { place, address },
-            });
+        let place_again = place.clone();
+        if key == "control" {
+            if !address.ip().is_loopback() {
+                self.errors.push(ConfigError::ControlNotLoopback { place: place_again, address });
+            }
+        } else if !is_of_one_node(address.ip()) {
+            self.errors.push(ConfigError::NotOfOneNode { place: place_again, address });
+        } else if !address.ip().is_loopback() && !self.has_keys {
+            self.errors.push(ConfigError::NotSealed { place: place_again, address });
         }
         if key == "address" {
             let (other, is_ipv4) =
@@ -620,6 +634,12 @@ impl Reader {
             });
         }
     }
+}
+
+/// Whether others can send to it and reach one node.
+fn is_of_one_node(ip: IpAddr) -> bool {
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
 }
 
 /// The path without `.` and `..`, for comparing alone: links are not followed.

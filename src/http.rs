@@ -57,6 +57,7 @@ const SAVES: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0];
 /// | `self_fence_total{lease}` | terms that ran out, instead of being given back or taken away |
 /// | `hook_seconds{lease}` | histogram: how long the stop hooks took |
 /// | `observed_skew_rate` | see [`SteeringMeter`] |
+/// | `key_expiry_timestamp_seconds{node}` | when the last key of a node runs out, since 1970; of nodes that seal their datagrams |
 /// | `storage_commit_seconds` | histogram: how long one transaction took to be durable |
 /// | `storage_commit_saves` | histogram: how many saves it has made durable |
 ///
@@ -86,6 +87,11 @@ pub fn install_recorder() -> Result<PrometheusHandle, String> {
     describe_gauge!(
         "observed_skew_rate",
         "How much faster the system's clock is made to run than its oscillator; 1e-6 is 1 ppm."
+    );
+    describe_gauge!(
+        "key_expiry_timestamp_seconds",
+        Unit::Seconds,
+        "When the last key of a node runs out, in seconds since 1970."
     );
     describe_histogram!(
         "storage_commit_seconds",

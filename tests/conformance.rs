@@ -163,9 +163,18 @@ fn sentences_are_well_formed_and_serve_every_requirement() {
             problems.push(format!("{SPEC}: no sentence serves {row}: add one, or name it in one"));
         }
     }
-    for prefix in
-        ["API-", "EXPLORER-", "GUARD-", "IRC-", "LEASE-", "REGION-", "SIM-", "TIME-", "TRACE-"]
-    {
+    for prefix in [
+        "API-",
+        "EXPLORER-",
+        "GUARD-",
+        "IRC-",
+        "LEASE-",
+        "REGION-",
+        "SEAL-",
+        "SIM-",
+        "TIME-",
+        "TRACE-",
+    ] {
         let numbers: BTreeSet<usize> =
             first.keys().filter_map(|id| id.strip_prefix(prefix)?.parse().ok()).collect();
         let count = numbers.len();

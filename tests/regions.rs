@@ -435,6 +435,104 @@ fn a_region_in_the_dark_for_minutes() {
 }
 
 // -------------------------------------------------------------------------------------------------
+// A region whose keys have run out
+// -------------------------------------------------------------------------------------------------
+
+/// Datagrams are sealed, and the keys of one region run out while its customers and those of the other call. Every half
+/// stays as it is, every call is answered, and what is tried in vain stays within the budget. When the keys are renewed,
+/// without a start, all that has piled up is delivered, each about once, and both sides agree.
+//= SPEC SEAL-5 test
+//= SPEC SEAL-10 test
+#[test]
+fn a_key_that_runs_out_and_is_renewed_brings_no_surge() {
+    const FAR: u64 = 4_000_000_000;
+    const WAITING: usize = 40;
+    let _alone = MACHINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let seed = seed();
+    println!("TENURE_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let plan =
+        Plan { regions: 2, servers: 2, networks: 60, numbers: NUMBERS, seed, is_direct: false };
+    let world = World::start_with(plan, vec![vec![(1, FAR)], vec![(1, FAR)]]);
+    let mut all: Vec<_> = (0..60).collect();
+    all.shuffle(&mut rng);
+    let pair = |n: usize| [(n % 2, all[n]), (1 - n % 2, all[n])];
+    let pairs: Vec<_> = (0..10).map(pair).collect();
+    let (before, _) = creations(&world, &pairs, &mut rng);
+    let mut customer = Customer::new(&world, StdRng::seed_from_u64(rng.random()));
+    let accepter = |n: usize| 1 - n % 2;
+    for (n, id) in before.iter().enumerate() {
+        customer.call(accepter(n), json!({ "op": "accept", "id": id }));
+    }
+    let is_active = |customer: &mut Customer<'_>, id: &str| {
+        (0..2).all(|region| customer.state(region, id).as_deref() == Some("active"))
+    };
+    for id in &before {
+        assert!(soon(PATIENCE, || is_active(&mut customer, id)), "{id} is never active");
+    }
+
+    // The keys of region 1 run out in a second, and everybody knows.
+    let end = tenure::node::keys::time_of_day() + 1;
+    world.list_keys(1, &[(1, end)]);
+    assert!(soon(PATIENCE, || tenure::node::keys::time_of_day() > end + 1));
+    let begun = Instant::now();
+    let unsent = |world: &World| {
+        let servers = [world.control_plane(0) + 1, world.control_plane(0) + 2];
+        servers.map(|it| world.counts(it)["dropped_no_key"].as_u64().unwrap()).iter().sum::<u64>()
+    };
+    let (sent_before, unsent_before) = (world.links.knobs.calls_to(1), unsent(&world));
+    let mut piled = Vec::new();
+    for n in 10..10 + WAITING {
+        // Either way: that no datagram gets out of region 1 is nothing to its customers.
+        let [from, to] = pair(n);
+        piled.push((from.0, create(&mut customer, from, to)));
+    }
+    // More than the second in which an open breaker lets out a probe.
+    std::thread::sleep(Duration::from_secs(4).saturating_sub(begun.elapsed()));
+    let dark_for = begun.elapsed();
+    let in_vain = unsent(&world) - unsent_before;
+    assert_eq!(world.links.knobs.calls_to(1), sent_before, "a key that has run out seals nothing");
+    // As in the dark: claims that may be out, failures until the breaker opens, and then the probes.
+    let budget = 32 + 10 + dark_for.as_secs() + 1;
+    assert!(in_vain <= budget, "{in_vain} calls in vain, budget {budget}");
+    assert!(in_vain > 0, "nothing was tried");
+    for id in &before {
+        assert!(is_active(&mut customer, id), "an outage of keys changed {id}");
+    }
+    for (from, id) in &piled {
+        let state = customer.state(*from, id);
+        assert_eq!(state.as_deref(), Some("initiating-request"), "{id}");
+    }
+
+    // New keys for region 1, besides the old ones.
+    let renewed = Instant::now();
+    let calls = |world: &World| world.links.knobs.calls_to(0) + world.links.knobs.calls_to(1);
+    let calls_before = calls(&world);
+    world.list_keys(1, &[(1, end), (2, FAR)]);
+    for (from, id) in &piled {
+        let both = [*from, 1 - *from];
+        let agree = soon(PATIENCE * 2, || {
+            both.iter().all(|&it| customer.state(it, id).as_deref() == Some("pending-acceptance"))
+        });
+        assert!(agree, "{id} never arrived, or the two sides do not agree");
+    }
+    let (drained, calls) = (renewed.elapsed(), calls(&world) - calls_before);
+    // Each once; besides that retries as above for either region, and a comparison each half second.
+    let budget = WAITING as u64 + 2 * (32 + 10) + 4 * (drained.as_secs() + 1);
+    println!(
+        "for {:.1} s {in_vain} calls in vain; {WAITING} requests had arrived {:.2} s after the renewal, by {calls} calls, \
+         budget {budget}",
+        dark_for.as_secs_f64(),
+        drained.as_secs_f64()
+    );
+    assert!(calls <= budget, "{calls} calls after the renewal, budget {budget}");
+    for member in 0..world.members() {
+        let counts = world.counts(member);
+        assert_eq!(counts["dropped_repeated"], 0, "{counts}");
+    }
+}
+
+// -------------------------------------------------------------------------------------------------
 // The command line
 // -------------------------------------------------------------------------------------------------
 

@@ -114,14 +114,18 @@ pub fn run(command: &ConfigCommand) -> ExitCode {
 
 fn check(args: &CheckArgs) -> ExitCode {
     let config = Config::load(&args.file);
+    let keys = config.as_ref().map(super::keys::problems).unwrap_or_default();
     let text = if args.json {
-        format!("{}\n", check_json(&config))
+        format!("{}\n", check_json(&config, &keys))
     } else {
-        check_text(&args.file.display().to_string(), &config, Paint::stdout())
+        check_text(&args.file.display().to_string(), &config, &keys, Paint::stdout())
     };
     super::print(&text);
-    ExitCode::from(u8::from(config.is_err()))
+    ExitCode::from(u8::from(config.is_err() || !keys[0].is_empty()))
 }
+
+/// What is wrong with the keys of a file that is well otherwise, today: errors, then warnings.
+type KeyProblems = [Vec<String>; 2];
 
 /// The name and the timing of each lease that could be read.
 fn timings(config: &Result<Config, ConfigErrors>) -> Vec<(String, Timing)> {
@@ -134,7 +138,7 @@ fn timings(config: &Result<Config, ConfigErrors>) -> Vec<(String, Timing)> {
     }
 }
 
-fn check_json(config: &Result<Config, ConfigErrors>) -> Value {
+fn check_json(config: &Result<Config, ConfigErrors>, keys: &KeyProblems) -> Value {
     let leases: Vec<_> = timings(config)
         .into_iter()
         .map(|(name, timing)| {
@@ -164,16 +168,18 @@ fn check_json(config: &Result<Config, ConfigErrors>) -> Value {
             })
         })
         .collect();
-    let (warnings, errors) = match config {
+    let (warnings, mut errors) = match config {
         Ok(config) => (&config.warnings[..], Vec::new()),
         Err(errors) => (errors.warnings(), errors.iter().map(ToString::to_string).collect()),
     };
+    let warnings = warnings.iter().map(ToString::to_string).chain(keys[1].iter().cloned());
+    errors.extend(keys[0].iter().cloned());
     json!({
-        "ok": config.is_ok(),
+        "ok": config.is_ok() && keys[0].is_empty(),
         "cluster": config.as_ref().ok().map(|config| &config.cluster),
         "leases": leases,
         "regions": config.as_ref().map(regions_json).unwrap_or_default(),
-        "warnings": warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "warnings": warnings.collect::<Vec<_>>(),
         "errors": errors,
     })
 }
@@ -188,7 +194,12 @@ fn margin_json(numbers: Inequality) -> Value {
     i64::try_from(numbers.margin_ns()).map_or(Value::Null, Value::from)
 }
 
-fn check_text(file: &str, config: &Result<Config, ConfigErrors>, paint: Paint) -> String {
+fn check_text(
+    file: &str,
+    config: &Result<Config, ConfigErrors>,
+    keys: &KeyProblems,
+    paint: Paint,
+) -> String {
     let mut text = String::new();
     for (name, timing) in timings(config) {
         let _ = writeln!(text, "{}", paint.strong(format!("lease {}", name.escape_debug())));
@@ -207,10 +218,20 @@ fn check_text(file: &str, config: &Result<Config, ConfigErrors>, paint: Paint) -
     for warning in warnings {
         let _ = writeln!(text, "{}: {warning}", paint.warn("warning"));
     }
+    for warning in &keys[1] {
+        let _ = writeln!(text, "{}: {warning}", paint.warn("warning"));
+    }
     for error in errors.into_iter().flatten() {
         let _ = writeln!(text, "{}: {error}", paint.bad("error"));
     }
+    for error in &keys[0] {
+        let _ = writeln!(text, "{}: {error}", paint.bad("error"));
+    }
     let _ = match config {
+        Ok(_) if !keys[0].is_empty() => {
+            let refused = format!("UNUSABLE, {}", count(keys[0].len(), "error"));
+            writeln!(text, "{file}: {}", paint.bad(refused))
+        }
         Ok(config) => {
             let mut parts = vec![count(config.nodes.len(), "node")];
             if !config.regions.is_empty() {

@@ -20,6 +20,7 @@ pub mod exec;
 pub mod explore;
 mod health;
 pub mod keeper;
+pub mod keys;
 mod kill;
 pub mod lease;
 mod meter;
@@ -67,6 +68,9 @@ pub enum Command {
     /// Show models, counterexamples and traces in a browser.
     #[cfg(feature = "explorer")]
     Explore(explore::ExploreArgs),
+    /// Make keys for nodes, and show when they run out.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Show and operate a lease.
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
@@ -108,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Disagreements(command) => runbook::run_disagreements(&command),
         Command::Dlq(command) => runbook::run_dlq(&command),
         Command::Keeper => keeper::run(),
+        Command::Keys(command) => keys::run(&command),
         #[cfg(feature = "explorer")]
         Command::Explore(args) => explore::run(&args),
         Command::Lease(command) => lease::run(&command),

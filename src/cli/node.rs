@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -33,7 +33,8 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
     that end it within S, and a kill switch. They run in a process of their own, also if this one is killed or stopped.\n\n\
     SIGTERM and SIGINT end the work of each lease that is held, release it, and then end the node (a control \
     plane answers the calls that it has taken, an IRC server reports what it works on); \
-    a second one ends it at once. Under systemd it says when it is ready (Type=notify), and feeds the watchdog \
+    a second one ends it at once. SIGHUP makes a node whose datagrams are sealed read the keys of the cluster file \
+    again, and nothing else of it. Under systemd it says when it is ready (Type=notify), and feeds the watchdog \
     (WatchdogSec): a holder only after a committed renewal. The log goes to standard error; RUST_LOG says how much of it.\n\n\
     Exit codes: 0 ended by a signal; 1 the node could not start or could not go on, and one line on \
     standard error says why; 2 usage.")]
@@ -109,6 +110,7 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
     // From here on a signal is never missed, whatever the start is waiting for.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
+    let hang_up = super::keys::hang_up(&config)?;
     let mut spec = launch::spec(&config, &args.id).map_err(|error| text(&error))?;
     if let Some(trace) = &args.trace {
         record_into(&mut spec, trace.clone());
@@ -141,6 +143,7 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
         }
     }
     let handle = Arc::new(Node::start(spec).map_err(|error| text(&error))?);
+    look_after_keys(args, &config, &node, &handle, hang_up);
     let mut beside = tokio::task::JoinSet::new();
     for ((lease, work), (_, stops)) in works.into_iter().zip(stops) {
         let (config, handle) = (Arc::clone(&config), Arc::clone(&handle));
@@ -188,6 +191,21 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
         _ = interrupt.recv() => tracing::warn!("told to end at once"),
     }
     result_of(handle.stop())
+}
+
+/// Keeps the keys of a node that seals its datagrams in view, until it ends.
+pub(super) fn look_after_keys<A: Runnable>(
+    args: &NodeArgs,
+    config: &Arc<Config>,
+    node: &crate::config::Node,
+    handle: &Arc<Handle<A>>,
+    hang_up: Option<Signal>,
+) {
+    if let Some(hang_up) = hang_up {
+        let (file, config) = (args.config.clone(), Arc::clone(config));
+        let (node, handle) = (node.clone(), Arc::clone(handle));
+        tokio::spawn(super::keys::look_after(file, config, node, handle, hang_up));
+    }
 }
 
 pub(super) fn result_of(exit: Exit) -> Result<(), String> {

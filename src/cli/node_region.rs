@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use super::node::{NodeArgs, result_of, say_ready};
+use super::node::{NodeArgs, look_after_keys, result_of, say_ready};
 use crate::config::{Config, Role};
 use crate::irc::msg::{Command, Msg};
 use crate::irc::{Party, View};
@@ -28,6 +28,7 @@ pub(super) async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), St
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
+    let hang_up = super::keys::hang_up(&config)?;
     let node = config.node(&args.id).expect("it is one of the cluster").clone();
     let listener = match node.control {
         Some(control) => Some(TcpListener::bind(control).map_err(|error| {
@@ -42,6 +43,7 @@ pub(super) async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), St
     }
     let party = spec.actors[0].1.clone();
     let handle = Arc::new(Node::start(spec).map_err(|error| text(&error))?);
+    look_after_keys(args, &config, &node, &handle, hang_up);
     let serving = listener.map(|listener| {
         let control = Control::new(
             Arc::clone(&handle),

@@ -52,12 +52,44 @@ pub enum ConfigError {
         /// The name.
         name: String,
     },
-    /// Nothing can seal datagrams yet, and the operator has not said that it may be so.
+    /// No node has a key, and the operator has not said that datagrams may go unsealed.
     #[error(
-        "insecure: sealed datagrams are not available yet; set `insecure = true` to run without, on \
-         loopback addresses only"
+        "insecure: no node has a key, so datagrams would not be sealed; make a key for each with `tenure \
+         keys new` and list it in [[node.key]], or set `insecure = true` to run without, on loopback \
+         addresses only"
     )]
-    Sealed,
+    Unsealed,
+    /// Nodes have keys, and the file says that nothing is sealed.
+    #[error(
+        "insecure: nodes have keys, so datagrams are sealed; leave `insecure = true` out, or all keys"
+    )]
+    InsecureWithKeys,
+    /// Others have keys, and this node has none.
+    #[error(
+        "{place}: it has no key, and others have; make one with `tenure keys new` and list it in [[node.key]]"
+    )]
+    NoKey {
+        /// Which node.
+        place: Place,
+    },
+    /// A node has more keys than its peers should try.
+    #[error("{place}: {have} keys, more than {KEYS_MAX}; leave out those that have run out")]
+    TooManyKeys {
+        /// Which node.
+        place: Place,
+        /// How many it has.
+        have: usize,
+    },
+    /// A key cannot be used.
+    #[error("{place}: key {number}: {error}")]
+    Key {
+        /// Which node.
+        place: Place,
+        /// Which of its keys, from 1.
+        number: usize,
+        /// What is wrong with it.
+        error: NodeKeyError,
+    },
     /// There is nothing to run. Regions will do without leases.
     #[error("there is no [[{section}]]; add at least one")]
     Missing {
@@ -135,10 +167,20 @@ pub enum ConfigError {
     },
     /// The address can be reached from outside, with datagrams that anybody can forge.
     #[error(
-        "{place}: address {address} is not a loopback address; sealed datagrams are not available \
-         yet, so only loopback (127.0.0.0/8, ::1) is accepted"
+        "{place}: address {address} is not a loopback address; datagrams leave a machine only sealed, so \
+         give every node a key (`tenure keys new`), or use 127.0.0.0/8 or ::1"
     )]
     NotSealed {
+        /// Where.
+        place: Place,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address is of no node, or of many.
+    #[error(
+        "{place}: address {address} is not the address of one node; give the one that others send to"
+    )]
+    NotOfOneNode {
         /// Where.
         place: Place,
         /// The address.

@@ -232,9 +232,12 @@ fn port_zero_is_refused() {
 
 #[test]
 fn without_sealing_only_loopback_is_accepted() {
-    for bad in ["192.0.2.1:7104", "0.0.0.0:7104"] {
+    for (bad, what) in [
+        ("192.0.2.1:7104", "datagrams leave a machine only sealed"),
+        ("0.0.0.0:7104", "is not the address of one node"),
+    ] {
         let problems = refused("127.0.0.1:7104", bad);
-        assert_one(&problems, "node \"c\": address", "sealed datagrams are not available yet");
+        assert_one(&problems, "node \"c\": address", what);
         let problems = refused("127.0.0.1:7202", bad);
         assert_one(&problems, "node \"b\": control", "only loopback");
     }

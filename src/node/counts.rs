@@ -27,8 +27,12 @@ pub struct Counts {
     /// Datagrams of an earlier life of their source. They are delivered: the model's network may
     /// hold a message back for as long as it likes.
     pub stale_incarnation: u64,
-    /// Dropped when received: a seal that does not open.
+    /// Dropped when received: a seal that does not open, or under a key that is not known.
     pub dropped_seal: u64,
+    /// Dropped when received: sealed with a key that has run out.
+    pub dropped_ran_out: u64,
+    /// Dropped when received: it has come before, or is too old to know.
+    pub dropped_repeated: u64,
     /// Dropped when received: longer than a datagram may be.
     pub dropped_oversize: u64,
     /// Dropped when received: not a message.
@@ -47,6 +51,8 @@ pub struct Counts {
     pub dropped_handed_back: u64,
     /// Sends dropped because they do not fit a datagram.
     pub dropped_unencodable: u64,
+    /// Sends dropped because there is no key for their destination that has not run out.
+    pub dropped_no_key: u64,
     /// Sends dropped because the address book has no such node.
     pub dropped_unknown_destination: u64,
     /// Sends that the system has refused.

@@ -22,6 +22,7 @@ use crate::durable::Durable;
 use crate::lease::record::NodeId;
 use crate::step::Machine;
 use crate::trace::Recorder;
+use crate::wire::seal::Keyring;
 use crate::wire::{Message, Plain, Seal};
 
 /// How many messages may wait between [`Handle::tell`] and the loop.
@@ -283,6 +284,7 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     cut_in: Mutex<BTreeSet<NodeId>>,
     cut_out: Mutex<BTreeSet<NodeId>>,
+    keys: Mutex<Option<Keyring>>,
     counts: Mutex<Counts>,
     ended: Mutex<Option<Exit>>,
     has_ended: Condvar,
@@ -303,6 +305,7 @@ impl Shared {
             wake: Notify::new(),
             cut_in: Mutex::default(),
             cut_out: Mutex::default(),
+            keys: Mutex::default(),
             counts: Mutex::default(),
             ended: Mutex::default(),
             has_ended: Condvar::new(),
@@ -360,6 +363,11 @@ impl Shared {
 
     pub(super) fn is_killed(&self) -> bool {
         lock(&self.wishes).kill
+    }
+
+    /// The keys that the seal is to have from now on, if they are new.
+    pub(super) fn new_keys(&self) -> Option<Keyring> {
+        lock(&self.keys).take()
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -556,6 +564,13 @@ impl<A: Runnable> Handle<A> {
         if matches!(direction, Direction::Out | Direction::Both) {
             *lock(&self.shared.cut_out) = nodes;
         }
+    }
+
+    /// From now on seals and opens with these keys, if the node seals at all. It returns at once. What the node has heard
+    /// stays known, and no nonce comes again.
+    pub fn renew_keys(&self, keyring: Keyring) {
+        *lock(&self.shared.keys) = Some(keyring);
+        self.shared.wake.notify_one();
     }
 
     /// Makes the node handle nothing for this long, as SIGSTOP and SIGCONT would. It returns at once.

@@ -1,5 +1,6 @@
 //! From a cluster file and a name to a node that can be started.
 
+use super::keys::{self, KeyFileError};
 use super::{Bind, Spec};
 use crate::config::{Config, Lease, Node, Role};
 use crate::lease::Member;
@@ -34,6 +35,9 @@ pub enum LaunchError {
         /// What it is.
         role: Role,
     },
+    /// Its keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
 }
 
 /// What the node of this name is to be: an actor for each lease in which it has a part.
@@ -56,6 +60,7 @@ pub fn spec(config: &Config, name: &str) -> Result<Spec<Member>, LaunchError> {
     let peers = config.nodes.iter().map(|node| node.address).collect();
     let mut spec = Spec::new(config.cluster.clone(), node.id, Bind::To(node.address), peers);
     spec.storage = Some(node.storage.clone());
+    spec.seal = keys::seal(config, node)?;
     spec.actors = config
         .leases
         .iter()

@@ -3,7 +3,7 @@
 //! The model takes it for granted that its surroundings behave; here is where they are made to.
 //! Read [`clock`] and [`timers`] for time, [`storage`] for what survives a crash, and `runtime`
 //! for the loop that calls the actors. [`Node::start`] and [`Handle`] are what a program uses;
-//! [`launch`] makes a node from a cluster file, and [`control`] lets an operator talk to it. A node that
+//! [`launch`] makes a node from a cluster file with its [`keys`], and [`control`] lets an operator talk to it. A node that
 //! works for a region is made and talked to by [`region`].
 
 #![allow(clippy::disallowed_methods, reason = "the runtime is where clocks and randomness belong")]
@@ -15,6 +15,8 @@ pub mod control;
 mod counts;
 #[cfg(feature = "node")]
 mod handle;
+#[cfg(feature = "node")]
+pub mod keys;
 #[cfg(feature = "node")]
 pub mod launch;
 #[cfg(feature = "node")]

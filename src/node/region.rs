@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::keys::{self, KeyFileError};
 use super::storage::Legend;
 use super::{Bind, HandBack, Spec};
 use crate::config::{Config, Node, Region, Role};
@@ -54,6 +55,9 @@ pub enum RegionError {
         /// What is wrong.
         reason: String,
     },
+    /// The keys of the node's datagrams cannot be used.
+    #[error(transparent)]
+    NodeKeys(#[from] KeyFileError),
     /// The key is gone, and the region has facts under it.
     #[error(
         "the seal key {} is not there, but {} is: put the key back; without it the region does not \
@@ -131,6 +135,7 @@ pub fn spec(config: &Config, name: &str) -> Result<(Spec<Party>, Calls), RegionE
     let peers = config.nodes.iter().map(|node| node.address).collect();
     let mut spec = Spec::new(config.cluster.clone(), node.id, Bind::To(node.address), peers);
     spec.storage = Some(node.storage.clone());
+    spec.seal = keys::seal(config, node)?;
     let party = match node.role {
         Role::ControlPlane => {
             let key = seal_key(&region.seal_key, &node.storage)?;

@@ -39,6 +39,7 @@ use super::clock::{BootInstant, WakeUp};
 use super::handle::{
     Exit, Hooks, NodeError, Opened, Published, Publisher, Runnable, Shared, Spec, StartError,
 };
+use super::keys::time_of_day;
 use super::storage::{Committer, Progress, Row, Store};
 use super::timers::Timers;
 use crate::gate::EPOCH_MAX;
@@ -350,6 +351,7 @@ impl<A: Runnable> Loop<'_, A> {
     }
 
     async fn go_on(&mut self) -> Exit {
+        self.note_keys();
         for slot in 0..self.slots.len() {
             let saved = self.slots[slot].saved.clone();
             self.take_step(slot, Input::Start(saved), BootInstant::now(), Origin::None);
@@ -371,6 +373,7 @@ impl<A: Runnable> Loop<'_, A> {
     /// Handles what is there, bounded. Says whether there may be more.
     fn pass(&mut self) -> Result<bool, Exit> {
         self.attend()?;
+        self.note_keys();
         self.fire_due();
         self.note_progress()?;
         self.flush();
@@ -400,6 +403,16 @@ impl<A: Runnable> Loop<'_, A> {
             }
         }
         Ok(true)
+    }
+
+    /// Tells the seal the time of day, and gives it the keys that are new.
+    //= SPEC SEAL-5
+    //= SPEC SEAL-10
+    fn note_keys(&mut self) {
+        self.seal.set_time(time_of_day());
+        if let Some(keyring) = self.shared.new_keys() {
+            self.seal.renew(keyring);
+        }
     }
 
     fn attend(&mut self) -> Result<(), Exit> {

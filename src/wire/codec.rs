@@ -118,6 +118,9 @@ pub enum EncodeError {
     /// The message's type has no postcard form.
     #[error("the message cannot be written down ({0}): its type must be plain data")]
     Body(String),
+    /// There is no key for its destination.
+    #[error(transparent)]
+    Seal(#[from] super::SealError),
 }
 
 /// Why a datagram is not a message.
@@ -141,7 +144,7 @@ pub enum DecodeError {
     /// It is longer than [`DATAGRAM_MAX`].
     #[error("the datagram is longer than {DATAGRAM_MAX} bytes: it is not one of ours")]
     Oversize,
-    /// The seal does not open.
+    /// The seal does not open, or the datagram has come before.
     #[error(transparent)]
     Seal(#[from] super::SealError),
     /// Bytes follow the message.
@@ -159,7 +162,8 @@ pub enum DecodeError {
 ///
 /// # Errors
 ///
-/// [`EncodeError::Oversize`] if it does not fit a datagram; nothing is cut off to make it fit.
+/// [`EncodeError::Oversize`] if it does not fit a datagram, and nothing is cut off to make it fit;
+/// [`EncodeError::Seal`] if there is no key for its destination.
 pub fn encode<M: Message>(
     header: &Header,
     lease: u16,
@@ -173,7 +177,7 @@ pub fn encode<M: Message>(
     }
     let mut datagram = Vec::with_capacity(size);
     datagram.extend_from_slice(&header.to_bytes());
-    datagram.append(&mut seal.seal(header, body));
+    datagram.append(&mut seal.seal(header, body)?);
     debug_assert_eq!(datagram.len(), size, "the seal adds what it says");
     Ok(datagram)
 }

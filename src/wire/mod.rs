@@ -7,13 +7,11 @@
 //! ```
 //!
 //! The body is the postcard form of (lease index, message). [`codec`] turns a message into a datagram and
-//! back; it is total and bounded. A [`Seal`] stands between the codec and the socket. There is no
-//! socket here, no clock and no randomness.
+//! back; it is total and bounded. A [`Seal`] stands between the codec and the socket: [`Sealed`], or for nodes that
+//! share one machine [`Plain`]. There is no socket here, no clock and no randomness.
 
 pub mod codec;
-
-use std::borrow::Cow;
-use std::fmt::Debug;
+pub mod seal;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +25,7 @@ pub use codec::{
     DATAGRAM_MAX, DecodeError, EncodeError, HEADER_LEN, Header, Headers, MAGIC, VERSION, decode,
     encode,
 };
+pub use seal::{Plain, Seal, SealError, Sealed};
 
 /// A message that may come from the network.
 ///
@@ -226,58 +225,5 @@ impl Message for irc::msg::Msg {
                 _ => true,
             },
         }
-    }
-}
-
-/// A seal did not open: the datagram was not sealed by the node that its header names, or was
-/// altered on its way, or comes again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the datagram's seal does not open: check that both nodes have each other's current key")]
-pub struct SealError;
-
-/// What stands between the codec and the socket: confidentiality, and proof of the source.
-///
-/// A datagram is an open header and a sealed body. The header goes into the proof unchanged, so that
-/// a body cannot be moved under another header; it stays readable, so that the receiver knows whose
-/// key to use. One seal belongs to one node and serves all its peers.
-pub trait Seal: Send + Debug {
-    /// How many bytes [`Seal::seal`] adds to a body. The codec leaves them free.
-    fn overhead(&self) -> usize;
-
-    /// Whether datagrams may leave this machine under this seal.
-    ///
-    /// [`Plain`] says no: on a network, anybody can write a source address and a node id.
-    fn may_leave_the_machine(&self) -> bool;
-
-    /// Seals a body for the destination that the header names.
-    fn seal(&mut self, header: &Header, body: Vec<u8>) -> Vec<u8>;
-
-    /// Opens a body from the source that the header names.
-    ///
-    /// # Errors
-    ///
-    /// If the named source cannot have sealed these bytes under this header.
-    fn open<'a>(&mut self, header: &Header, body: &'a [u8]) -> Result<Cow<'a, [u8]>, SealError>;
-}
-
-/// No seal at all. For nodes that share one machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Plain;
-
-impl Seal for Plain {
-    fn overhead(&self) -> usize {
-        0
-    }
-
-    fn may_leave_the_machine(&self) -> bool {
-        false
-    }
-
-    fn seal(&mut self, _: &Header, body: Vec<u8>) -> Vec<u8> {
-        body
-    }
-
-    fn open<'a>(&mut self, _: &Header, body: &'a [u8]) -> Result<Cow<'a, [u8]>, SealError> {
-        Ok(Cow::Borrowed(body))
     }
 }

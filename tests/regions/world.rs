@@ -14,6 +14,7 @@ use tenure::config::Config;
 use tenure::irc::audit::Entry;
 use tenure::irc::facts::SealKey;
 use tenure::irc::ledger::Ledger;
+use tenure::node::keys;
 use tenure::node::restore::{self, Owner};
 
 use super::links::{Joint, Links};
@@ -64,13 +65,21 @@ pub struct World {
     pub plan: Plan,
     pub links: Links,
     members: Vec<Member>,
+    /// The keys of each region's nodes, by number, with the second since 1970 in which they run out; no region has any
+    /// if datagrams are not sealed.
+    keys: Mutex<Vec<Vec<(u32, u64)>>>,
     directory: tempfile::TempDir,
 }
 
 impl World {
     /// Starts every process, and waits until no region is frozen.
     pub fn start(plan: Plan) -> Self {
-        let world = Self::prepare(plan);
+        Self::start_with(plan, Vec::new())
+    }
+
+    /// The same, with keys for the nodes of each region.
+    pub fn start_with(plan: Plan, keys: Vec<Vec<(u32, u64)>>) -> Self {
+        let world = Self::prepare(plan, keys);
         for member in 0..world.members.len() {
             world.launch(member);
         }
@@ -82,7 +91,7 @@ impl World {
         world
     }
 
-    fn prepare(plan: Plan) -> Self {
+    fn prepare(plan: Plan, keys: Vec<Vec<(u32, u64)>>) -> Self {
         let directory = tempfile::Builder::new().prefix("tenure-regions-").tempdir().unwrap();
         let mut members = Vec::new();
         for region in 0..plan.regions {
@@ -111,11 +120,52 @@ impl World {
             }
         }
         let links = Links::start(joints, plan.regions, plan.seed);
-        let world = Self { plan, links, members, directory };
-        for member in 0..world.members.len() {
-            fs::write(&world.members[member].file, world.file_for(member)).unwrap();
-        }
+        let world = Self { plan, links, members, keys: Mutex::new(keys), directory };
+        world.write_files();
         world
+    }
+
+    fn write_files(&self) {
+        for member in 0..self.members.len() {
+            fs::write(&self.members[member].file, self.file_for(member)).unwrap();
+        }
+    }
+
+    /// Lists these keys for the nodes of a region, in the file of every node, and lets all of them that run read it.
+    pub fn list_keys(&self, region: usize, keys: &[(u32, u64)]) {
+        self.keys.lock().unwrap()[region] = keys.to_vec();
+        self.write_files();
+        for member in &self.members {
+            if let Some(child) = &*member.child.lock().unwrap() {
+                kill_process(Pid::from_child(child), Signal::HUP)
+                    .expect("a child can be signalled");
+            }
+        }
+    }
+
+    /// The sections of a member's keys, whose files are made if they are not there yet.
+    fn keys_of(&self, member: usize) -> String {
+        let mut text = String::new();
+        let keys = self.keys.lock().unwrap();
+        for &(number, not_after) in keys.get(member / self.per_region()).into_iter().flatten() {
+            let name = format!("{}-{number}.key", self.members[member].name);
+            let path = self.path(&name);
+            if !path.exists() {
+                keys::write_secret(&path, &keys::new_secret().unwrap()).unwrap();
+            }
+            let public = keys::read_secret(&path).unwrap().public();
+            let date = jiff::Timestamp::from_second(not_after as i64).unwrap();
+            text += &format!(
+                "[[node.key]]\npublic = \"{public}\"\nnot_after = \"{date}\"\nsecret = \"{name}\"\n"
+            );
+        }
+        text
+    }
+
+    /// What a member has counted.
+    pub fn counts(&self, member: usize) -> Value {
+        let mut connection = Connection::to(self.members[member].control).unwrap();
+        connection.ask(&json!({ "op": "status" })).unwrap()["counts"].clone()
     }
 
     fn per_region(&self) -> usize {
@@ -125,7 +175,10 @@ impl World {
     /// The cluster file as this member sees the others.
     fn file_for(&self, reader: usize) -> String {
         let per_region = self.per_region();
-        let mut text = String::from("cluster = \"regions\"\ninsecure = true\n");
+        let mut text = String::from("cluster = \"regions\"\n");
+        if self.keys.lock().unwrap().is_empty() {
+            text += "insecure = true\n";
+        }
         for (at, member) in self.members.iter().enumerate() {
             let link = self.links.all.iter().find_map(|link| {
                 let control = link.to * per_region;
@@ -143,6 +196,7 @@ impl World {
                 link.unwrap_or(member.address),
                 member.control
             );
+            text += &self.keys_of(at);
         }
         for region in 0..self.plan.regions {
             let servers: Vec<_> =

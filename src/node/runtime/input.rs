@@ -12,7 +12,7 @@ use crate::node::clock::BootInstant;
 use crate::node::handle::Runnable;
 use crate::step::Input;
 use crate::trace::Origin;
-use crate::wire::{self, DecodeError, Header};
+use crate::wire::{self, DecodeError, Header, SealError};
 
 impl<A: Runnable> Loop<'_, A> {
     /// Chooses for each key one of the alternatives, uniformly. Choices that their handlers ask for
@@ -125,6 +125,14 @@ impl<A: Runnable> Loop<'_, A> {
             DecodeError::Misdirected(_) => {
                 reason = "misdirected";
                 counts.dropped_misdirected += 1;
+            }
+            DecodeError::Seal(SealError::RanOut) => {
+                reason = "key has run out";
+                counts.dropped_ran_out += 1;
+            }
+            DecodeError::Seal(SealError::Repeated) => {
+                reason = "repeated";
+                counts.dropped_repeated += 1;
             }
             DecodeError::Seal(_) => {
                 reason = "seal";

@@ -11,7 +11,7 @@ use crate::guard::Refused;
 use crate::lease::record::{Epoch, NodeId};
 use crate::node::clock::BootInstant;
 use crate::node::handle::{Exit, HandBack, NodeError, Published, Runnable};
-use crate::wire::{self, Header};
+use crate::wire::{self, EncodeError, Header};
 
 impl<A: Runnable> Loop<'_, A> {
     /// Publishes a view when it may be seen. What it no longer permits ends at once.
@@ -57,9 +57,16 @@ impl<A: Runnable> Loop<'_, A> {
         match wire::encode(&header, self.slots[index].lease, &msg, &mut *self.seal) {
             Ok(datagram) => self.emit(index, Held::Datagram(to, datagram)),
             Err(error) => {
-                self.shared.count(|counts| counts.dropped_unencodable += 1);
+                let mut reason = "unencodable";
+                self.shared.count(|counts| match error {
+                    EncodeError::Seal(_) => {
+                        reason = "no key";
+                        counts.dropped_no_key += 1;
+                    }
+                    _ => counts.dropped_unencodable += 1,
+                });
                 let peer = self.peers[usize::from(to.0)];
-                self.warnings.warn(self.me, "unencodable", peer, &error.to_string());
+                self.warnings.warn(self.me, reason, peer, &error.to_string());
             }
         }
     }
