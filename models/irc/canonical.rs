@@ -350,14 +350,13 @@ pub(crate) fn blank(ledger: &mut Ledger) {
     for (id, record) in dated {
         ledger.records.insert(id, Record { since: 0, ..record });
     }
-    let all: Vec<u64> = ledger.tokens.keys().collect();
-    for token in all {
-        let Some(kept) = ledger.tokens.cloned(&token) else { continue };
+    let all: Vec<_> = ledger.tokens.iter().collect();
+    for (number, (token, kept)) in all {
         if let Answer::Done { id, state } = kept.result
             && (state != Label::Deleted || kept.at != 0)
         {
             let result = Answer::Done { id, state: Label::Deleted };
-            ledger.tokens.insert(token, Kept { result, at: 0, ..kept });
+            ledger.tokens.set(number, (token, Kept { result, at: 0, ..kept }));
         }
     }
 }

@@ -39,11 +39,11 @@ impl Desk<'_> {
         let token = token.key(self.cp.region, caller);
         self.cause = Cause::Call { caller, token };
         let params = params(&request);
-        if let Some(kept) = self.state.ledger.tokens.get(&token)
+        if let Some(kept) = self.state.result(token)
             && self.keeps(Safeguards::I_41_TOKEN_KEPT)
         {
             let is_same = kept.params == params;
-            return if is_same { Ok(kept.result.clone()) } else { Err(CallError::TokenMismatch) };
+            return if is_same { Ok(kept.result) } else { Err(CallError::TokenMismatch) };
         }
         let result = match request {
             Request::Create { network, target, resolve_names } => {
@@ -60,7 +60,7 @@ impl Desk<'_> {
         };
         self.dirty = true;
         let at = self.state.ledger.head.clock;
-        self.state.set_token(token, Some(Kept { params, result: result.clone(), at }));
+        self.state.keep_result(token, Kept { params, result: result.clone(), at });
         Ok(result)
     }
 

@@ -471,9 +471,7 @@ impl Desk<'_> {
             }
         }
         if let Some(until) = now.checked_sub(tokens) {
-            for token in self.state.index.old_tokens(until) {
-                self.state.set_token(token, None);
-            }
+            self.state.forget_results(until);
         }
     }
 

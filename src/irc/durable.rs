@@ -8,37 +8,38 @@
 //! | `o` and an id | this half is on |
 //! | `p` and an id | a peering |
 //! | `r` and a region | what is known of another region |
-//! | `t` and a hash | the result of a call |
+//! | `t` and a number | a call's token, and its result |
 //! | `w` and a record's id | a work record |
+
+mod key;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::key::RowKey;
 use super::Storage;
 use super::audit::{Entry, KEPT};
 use super::facts::{from_bytes, to_bytes};
 use super::ledger::Ledger;
+use super::results::Results;
 use crate::durable::Durable;
 use crate::packed::{DigestedMap, Filling, Key, Value};
 use crate::persistent::PersistentMap;
 
-/// Keys are postcard forms: an order that no reader relies on, since a ledger is read whole.
-fn row<K: Serialize>(kind: u8, key: &K) -> Vec<u8> {
+fn row(kind: u8, key: &impl RowKey) -> Vec<u8> {
     let mut row = vec![kind];
-    row.extend(to_bytes(key));
+    key.put(&mut row);
     row
 }
 
-/// These are in the order of their numbers.
-fn audit_key(number: u64) -> Vec<u8> {
-    let mut row = vec![b'a'];
-    row.extend(number.to_be_bytes());
-    row
+fn read_key<K: RowKey>(mut bytes: &[u8]) -> Result<K, String> {
+    let key = K::take(&mut bytes).filter(|_| bytes.is_empty());
+    key.ok_or_else(|| "the key of a row cannot be read".to_owned())
 }
 
 /// The row of an entry of the audit log, its key first: for a copy of a log that memory has let go of.
 pub fn audit_row(number: u64, entry: &Entry) -> (Vec<u8>, Vec<u8>) {
-    (audit_key(number), to_bytes(entry))
+    (row(b'a', &number), to_bytes(entry))
 }
 
 /// Reads the audit log out of a ledger's rows, the oldest entry first. Other rows are passed over.
@@ -52,8 +53,7 @@ pub fn read_audit(
     let mut entries = Vec::new();
     for (key, value) in rows {
         if let [b'a', number @ ..] = key.as_slice() {
-            let number = number.try_into().map_err(|_| "a row of the audit log has no number")?;
-            entries.push((u64::from_be_bytes(number), read(&value)?));
+            entries.push((read_key(number)?, read(&value)?));
         }
     }
     entries.sort_unstable_by_key(|&(number, _)| number);
@@ -66,7 +66,7 @@ fn map<K, V>(
     before: Option<&PersistentMap<K, V>>,
     put: &mut dyn FnMut(Vec<u8>, Option<Vec<u8>>),
 ) where
-    K: Ord + Clone + Serialize,
+    K: Ord + Clone + RowKey,
     V: Clone + PartialEq + Serialize,
 {
     let empty = PersistentMap::default();
@@ -75,7 +75,7 @@ fn map<K, V>(
     });
 }
 
-fn packed<K: Key, V: Value + PartialEq>(
+fn packed<K: Key + RowKey, V: Value + PartialEq>(
     kind: u8,
     after: &DigestedMap<K, V>,
     before: Option<&DigestedMap<K, V>>,
@@ -104,14 +104,18 @@ impl Durable for Storage {
         after.audit.difference(audited, |number, entry| {
             // What memory has let go of stays on disk.
             if let Some(entry) = entry {
-                put(audit_key(*number), Some(to_bytes(entry)));
+                put(row(b'a', number), Some(to_bytes(entry)));
             }
         });
         map(b'n', &after.notices, before.map(|before| &before.notices), put);
         packed(b'o', &after.on, before.map(|before| &before.on), put);
         packed(b'p', &after.peerings, before.map(|before| &before.peerings), put);
         map(b'r', &after.peers, before.map(|before| &before.peers), put);
-        packed(b't', &after.tokens, before.map(|before| &before.tokens), put);
+        let none = Results::default();
+        let kept = before.map_or(&none, |before| &before.tokens);
+        after.tokens.difference(kept, |number, entry| {
+            put(row(b't', &number), entry.map(to_bytes));
+        });
         map(b'w', &after.records, before.map(|before| &before.records), put);
     }
 
@@ -126,21 +130,19 @@ impl Durable for Storage {
             match key.as_slice() {
                 b"h" => head = Some(read(&value)?),
                 [b'a', number @ ..] => {
-                    let number: [u8; 8] =
-                        number.try_into().map_err(|_| "a row of the audit log has no number")?;
-                    let number = u64::from_be_bytes(number);
+                    let number: u64 = read_key(number)?;
                     ledger.audit.insert(number, read(&value)?);
                     // In order, and only the last ones.
                     if let Some(old) = number.checked_sub(KEPT) {
                         ledger.audit.remove(&old);
                     }
                 }
-                [b'n', key @ ..] => drop(ledger.notices.insert(read(key)?, read(&value)?)),
-                [b'o', key @ ..] => on.insert(read(key)?, read(&value)?),
-                [b'p', key @ ..] => peerings.insert(read(key)?, read(&value)?),
-                [b'r', key @ ..] => drop(ledger.peers.insert(read(key)?, read(&value)?)),
-                [b't', key @ ..] => tokens.insert(read(key)?, read(&value)?),
-                [b'w', key @ ..] => drop(ledger.records.insert(read(key)?, read(&value)?)),
+                [b'n', key @ ..] => drop(ledger.notices.insert(read_key(key)?, read(&value)?)),
+                [b'o', key @ ..] => on.insert(read_key(key)?, read(&value)?),
+                [b'p', key @ ..] => peerings.insert(read_key(key)?, read(&value)?),
+                [b'r', key @ ..] => drop(ledger.peers.insert(read_key(key)?, read(&value)?)),
+                [b't', key @ ..] => tokens.insert(read_key(key)?, read(&value)?),
+                [b'w', key @ ..] => drop(ledger.records.insert(read_key(key)?, read(&value)?)),
                 _ => return Err(format!("a row has the unknown key {key:02x?}")),
             }
         }
@@ -257,7 +259,7 @@ mod tests {
         ledger.on.insert(id(59), ());
         ledger.peerings.insert(id(60), peering);
         ledger.peers.insert(Region(3), peer);
-        ledger.tokens.insert(61, kept);
+        ledger.tokens.push(61, kept);
         ledger.records.insert(RecordId { n: 62, seq: 63 }, record);
         ledger.audit.insert(52, entry);
         ledger
@@ -270,15 +272,18 @@ mod tests {
             "2c2d2e2f0130310101024032330001353636363636363636363636363636363636363636363636363636363636363636",
         ),
         (
-            "610000000000000034",
+            "610134",
             "23242501010226010101020400032727272727272727272727272727272727272727272727272727272727272727",
         ),
-        ("6e010237", "0338393a"),
-        ("6f01023b", ""),
-        ("7001023c", "0006078080845010030405080102090111010a010000020b000c0d010e0f010105011000"),
-        ("7203", "011213021401010215011617011819011b000101021c000100000101021d1e1f41"),
-        ("743d", "2801010229022a2b"),
-        ("773e3f", "03010102200021020122"),
+        ("6e010101020137", "0338393a"),
+        ("6f01010102013b", ""),
+        (
+            "7001010102013c",
+            "0006078080845010030405080102090111010a010000020b000c0d010e0f010105011000",
+        ),
+        ("720103", "011213021401010215011617011819011b000101021c000100000101021d1e1f41"),
+        ("7400", "3d2801010229022a2b"),
+        ("77013e013f", "03010102200021020122"),
     ];
 
     #[test]

@@ -9,6 +9,7 @@ use super::facts::{Account, Network, OpId, Region};
 use super::ledger::{ControlState, Held, Kept, Ledger, Record, Waiting};
 use super::msg::{Kind, RecordId, RecordVerb, Work};
 use super::peering::{Peering, Side};
+use super::results::Numbers;
 use crate::packed::{Key, PackedMap};
 use crate::persistent::PersistentMap;
 
@@ -44,8 +45,8 @@ pub(super) struct Index {
     /// claimed, and does not wait.
     ready: PersistentMap<Place, ()>,
     places: PersistentMap<OpId, Place>,
-    /// The results of calls, by their age.
-    tokens: PackedMap<(u64, u64), ()>,
+    /// The numbers of the results of calls.
+    results: Numbers,
 }
 
 /// An index says nothing that the rest of a state does not say.
@@ -219,11 +220,6 @@ impl Index {
         let all = self.ready.starting_at(first).map(|(&key, ())| key);
         all.take_while(move |key| (key.0, key.1) == (region, kind)).map(|key| (key.2, key.3))
     }
-
-    /// The results of calls that are as old as that.
-    pub(super) fn old_tokens(&self, until: u64) -> Vec<u64> {
-        self.tokens.keys().take_while(|key| key.0 <= until).map(|key| key.1).collect()
-    }
 }
 
 impl ControlState {
@@ -241,8 +237,7 @@ impl ControlState {
         for (&id, record) in self.ledger.records.iter() {
             index.records.insert((record.id, id), ());
         }
-        let tokens = self.ledger.tokens.iter();
-        index.tokens = tokens.map(|(token, kept)| ((kept.at, token), ())).collect();
+        index.results = Numbers::new(&self.ledger.tokens);
         self.index = index;
         let ops: Vec<OpId> = self.ledger.records.iter().map(|(_, record)| record.id).collect();
         for op in ops {
@@ -317,18 +312,33 @@ impl ControlState {
         }
     }
 
-    /// Keeps the result of a call.
-    pub(super) fn set_token(&mut self, token: u64, kept: Option<Kept>) {
-        if let Some(before) = self.ledger.tokens.get(&token) {
-            let key = (before.at, token);
-            self.index.tokens.remove(&key);
+    /// The result of the call under a token, if it is kept.
+    pub fn result(&self, token: u64) -> Option<Kept> {
+        self.index.results.find(token, &self.ledger.tokens).map(|(_, kept)| kept)
+    }
+
+    /// Keeps the result of a call, in the place of one that was kept under the token.
+    pub(super) fn keep_result(&mut self, token: u64, kept: Kept) {
+        if let Some((before, _)) = self.index.results.find(token, &self.ledger.tokens) {
+            self.forget_result(before);
         }
-        match kept {
-            Some(kept) => {
-                self.index.tokens.insert((kept.at, token), ());
-                self.ledger.tokens.insert(token, kept);
-            }
-            None => drop(self.ledger.tokens.remove(&token)),
+        let number = self.ledger.tokens.push(token, kept);
+        self.index.results.insert(token, number);
+    }
+
+    /// Forgets the results that are as old as that. The clock does not go back, so they are the first.
+    pub(super) fn forget_results(&mut self, until: u64) {
+        let all = self.ledger.tokens.iter();
+        let old: Vec<u64> =
+            all.take_while(|(_, (_, kept))| kept.at <= until).map(|(number, _)| number).collect();
+        for number in old {
+            self.forget_result(number);
+        }
+    }
+
+    fn forget_result(&mut self, number: u64) {
+        if let Some((token, _)) = self.ledger.tokens.remove(number) {
+            self.index.results.remove(token, number);
         }
     }
 

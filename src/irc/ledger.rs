@@ -16,6 +16,7 @@ use super::msg::{Answer, CallError, ClaimEpoch, Kind, RecordId, RecordVerb, Work
 use super::notice::Notice;
 use super::pace::Pace;
 use super::peering::Peering;
+use super::results::Results;
 use crate::lease::record::NodeId;
 use crate::packed::DigestedMap;
 use crate::persistent::PersistentMap;
@@ -170,7 +171,7 @@ pub struct Ledger {
     /// The work log.
     pub records: PersistentMap<RecordId, Record>,
     /// The results of calls, by the hash of caller and token.
-    pub tokens: DigestedMap<u64, Kept>,
+    pub tokens: Results,
     /// The other regions.
     pub peers: PersistentMap<Region, Peer>,
     /// The halves that are on. This is the data plane's own memory: no restore takes it back.

@@ -26,6 +26,7 @@ pub mod pace;
 pub mod peering;
 pub mod remote;
 pub mod restore;
+pub mod results;
 pub mod safeguards;
 pub mod server;
 

@@ -469,7 +469,7 @@ impl Desk<'_> {
         let at = self.state.ledger.head.clock;
         let result = Answer::Done { id, state: Label::InitiatingRequest };
         let kept = Kept { params: params_of(requested), result, at };
-        self.state.set_token(requested.token, Some(kept));
+        self.state.keep_result(requested.token, kept);
     }
 }
 

@@ -43,7 +43,7 @@ const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 /// What the file says it is.
 const FORMAT: &[u8] = b"tenure node storage";
 /// The version of the layout of tables, keys and values, the rows of the actors included.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 /// The kind byte of the rows of an actor's storage. Other kinds are free for what a node may have to
 /// remember besides.
 const KIND_ACTOR: u8 = 0;

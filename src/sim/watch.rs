@@ -85,7 +85,7 @@ impl Past {
 
     /// A region goes back to what it has found: the tokens that this has not may be used again.
     fn lose_tokens(&mut self, region: u16, before: &IrcState, found: &Ledger) {
-        let of = |ledger: &Ledger| ledger.tokens.keys().collect();
+        let of = |ledger: &Ledger| ledger.tokens.tokens().collect();
         let kept: BTreeSet<u64> = of(found);
         let had = before.nodes[usize::from(region)].state.as_ref();
         let had: BTreeSet<u64> = had.map(|one| of(&one.ledger)).unwrap_or_default();

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tenure::irc::audit::{Cause, Entry};
 use tenure::irc::facts::{Account, OpId, Region, SealKey};
-use tenure::irc::ledger::Ledger;
+use tenure::irc::ledger::{Kept, Ledger};
 use tenure::irc::msg::{Answer, Token};
 use tenure::models::irc::stored;
 
@@ -127,6 +127,8 @@ fn check_calls(left: &[Left], stories: &[Story]) {
         }
         entries.push(of_calls);
     }
+    let results = |one: &Left| one.ledger.tokens.iter().map(|(_, entry)| entry).collect();
+    let results: Vec<BTreeMap<u64, Kept>> = left.iter().map(results).collect();
     let mut made = vec![BTreeSet::new(); left.len()];
     for told in stories.iter().flat_map(|story| &story.told) {
         let op = told.question["op"].as_str().expect("a call has a name");
@@ -134,7 +136,7 @@ fn check_calls(left: &[Left], stories: &[Story]) {
         let key = token.key(region(told.region), Account(1));
         made[told.region].insert(key);
         let caused = entries[told.region].get(&key).map_or(&[][..], Vec::as_slice);
-        let kept = left[told.region].ledger.tokens.get(&key);
+        let kept = results[told.region].get(&key);
         if told.answer["ok"] != true {
             assert!(kept.is_none() && caused.is_empty(), "{told:?}: a refusal changes nothing");
             continue;

@@ -158,8 +158,8 @@ impl Step<'_> {
 
     /// What a customer's call, or another region's, may do.
     fn judge_call(&mut self) {
-        let (Some(old), Some((_, msg))) = (self.old, self.said.take()) else { return };
-        let (old, new) = (&old.ledger, self.new);
+        let (Some(before), Some((_, msg))) = (self.old, self.said.take()) else { return };
+        let (old, new) = (&before.ledger, self.new);
         let mut born = Vec::new();
         new.ledger.peerings.difference(&old.peerings, |id, one| {
             if let Some(one) = one.filter(|_| !old.peerings.contains(&id)) {
@@ -169,7 +169,7 @@ impl Step<'_> {
         match &msg {
             Msg::Ask { request, .. } => {
                 for (id, one) in &born {
-                    let is_new = !old.tokens.contains(&one.requested.facts.token);
+                    let is_new = before.result(one.requested.facts.token).is_none();
                     self.is_kept("one_effect_per_token", is_new);
                     self.is_kept("dead_stays_dead", !old.has_closed(*id));
                 }
