@@ -1,8 +1,8 @@
 //! Replays runs of regions: the world of control planes, servers and customers, and what is judged along the way.
 //!
 //! A region may have very many peerings, and a step touches few of them. So each invariant is asked of what the step
-//! has touched: the peerings and halves that differ, all of those with a region to which the link, or its disposal,
-//! has changed, and everything at a start.
+//! has touched: the peerings and halves that differ, all of those with a region to which the link has opened, or
+//! which was disposed of, and everything at a start.
 
 mod judge;
 mod monitor;

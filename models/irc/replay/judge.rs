@@ -7,7 +7,7 @@ use stateright::actor::Id;
 use super::{Ghost, ReplayObserver, ReplayState, ReplayWorld};
 use crate::irc::audit;
 use crate::irc::facts::{Decision, OpId, Region};
-use crate::irc::ledger::{ControlState, Ledger};
+use crate::irc::ledger::{ControlState, Ledger, Link, Peer};
 use crate::irc::msg::{Msg, Request};
 use crate::irc::peering::{Label, Peering, Side};
 use crate::irc::{PartyState, Storage};
@@ -95,9 +95,10 @@ impl Step<'_> {
         ledger.on.difference(&old.ledger.on, |id, _| touched.extend([id]));
         let mut regions: Vec<Region> = Vec::new();
         ledger.peers.difference(&old.ledger.peers, |&region, peer| {
-            let standing = |peer: &crate::irc::ledger::Peer| (peer.link.clone(), peer.disposed);
-            let before = old.ledger.peers.get(&region).map(standing);
-            if before != peer.map(standing) {
+            // More is asked of what is open, or of what is disposed of. How far a frozen link has come asks nothing.
+            let standing = |peer: &Peer| (peer.link == Link::Open, peer.disposed);
+            let (was, is) = (old.ledger.peers.get(&region).map(standing), peer.map(standing));
+            if was != is && is.is_some_and(|(is_open, is_disposed)| is_open || is_disposed) {
                 regions.push(region);
             }
         });
