@@ -17,7 +17,7 @@ use crate::packed::{Scratch, keep_in};
 const UNIT: usize = 64;
 const CHECKSUM: usize = 8;
 /// How many bytes of the packed maps of a process stay in memory.
-const HELD: usize = 1 << 20;
+const HELD: usize = 1 << 19;
 
 /// Has this process keep large maps in a file in that directory, but for what it needs now. Only the first call counts.
 ///
