@@ -61,9 +61,9 @@ fn seals_and_codec(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("seals/{name}"));
         group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
         let [from, to] = seals();
-        let pairs: [(&str, Box<dyn Seal>, Box<dyn Seal>); 2] =
-            [("plain", Box::new(Plain), Box::new(Plain)), ("sealed", Box::new(from), Box::new(to))];
-        for (name, mut from, mut to) in pairs {
+        let plain: [Box<dyn Seal>; 2] = [Box::new(Plain), Box::new(Plain)];
+        let sealed: [Box<dyn Seal>; 2] = [Box::new(from), Box::new(to)];
+        for (name, [mut from, mut to]) in [("plain", plain), ("sealed", sealed)] {
             let mut headers = Headers::new(HOST, 3);
             let mut there_and_back = || {
                 let sent = encode(&headers.next(OTHER), 0, black_box(&msg), &mut *from);
