@@ -44,26 +44,27 @@ fn a_region_that_has_had_many_lives_gives_a_promise_that_fits() {
 //= SPEC SEAL-11 test
 #[test]
 fn a_peering_with_many_records_is_explained_in_one_datagram() {
+    const CHANGES: u32 = 500;
     let mut net = Net::new(2);
     let id = accepted(&mut net, 1);
     // The other region is silent, and each change of the options is another record.
     net.down.insert(1);
-    for counter in 0..200 {
+    for n in 0..CHANGES {
         let Ok(Answer::One(shown)) = net.ask(0, ALICE, Request::Get { id }) else {
             panic!("shown")
         };
         let expected = shown.requested.options.version;
-        let change = Request::Modify { id, expected, resolve_names: counter % 2 == 0 };
+        let change = Request::Modify { id, expected, resolve_names: n % 2 == 0 };
         net.ask(0, ALICE, change).expect("changed");
     }
-    assert_eq!(net.control(0).ledger.records.iter().count(), 200);
+    assert_eq!(net.control(0).ledger.records.iter().count(), CHANGES as usize);
     let answer = net.ask(0, ALICE, Request::Explain { id }).expect("explained");
     let Answer::Explained { sync, waits_for, .. } = &answer else { panic!("{answer:?}") };
     assert!(*sync == SyncLevel::RemoteBehind && waits_for.len() >= 30, "{answer:?}");
     assert_fits(&Msg::Told { n: u64::MAX >> 2, result: Ok(Box::new(answer)) });
     // All of them reach it in the end.
     net.down.clear();
-    for _ in 0..5 {
+    for _ in 0..20 {
         net.settle();
     }
     assert!(net.is_idle(), "{:?}", net.control(0).ledger.records);
