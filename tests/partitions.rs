@@ -4,9 +4,10 @@
 //!
 //! 50 schedules of partitions are drawn from seeds that are printed, over IPv4 or IPv6: links that are down, routes
 //! that lead nowhere, one-way and both ways, datagrams that are lost, doubled and late, and now and then a killed
-//! process. Each node writes its trace. A schedule passes if `tenure trace check` accepts the traces, no two hosts were
-//! seen to accept writes or to lead at overlapping times, by the one clock of the machine, epochs only grew, and in the
-//! end all hosts have every write again.
+//! process. All datagrams are sealed, as between hosts of a user. Each node writes its trace. A schedule passes if
+//! `tenure trace check` accepts the traces, no two hosts were seen to accept writes or to lead at overlapping times, by
+//! the one clock of the machine, epochs only grew, every datagram was sealed for the node that it went to, and in the end
+//! all hosts have every write again.
 //!
 //! `TENURE_SEED=n` repeats the one schedule of that seed: the same faults at the same times; how the system
 //! schedules the processes is not repeated. `TENURE_SCHEDULES=n` runs so many.
@@ -33,6 +34,7 @@ mod partitions {
 
     use super::cluster;
 
+    pub mod keys;
     pub mod network;
     pub mod nodes;
     pub mod relay;
@@ -48,6 +50,7 @@ use std::time::{Duration, Instant};
 use cluster::monitor::Monitor;
 use cluster::process::{PATIENCE, soon};
 use cluster::writers::out_of_order;
+use partitions::keys::Keys;
 use partitions::network::{Family, Lab, Network};
 use partitions::nodes::{HOSTS, NAMES, Nodes, Onlookers, STORE, addresses, judge};
 use partitions::relay::{Relays, Weather, epochs_fall};
@@ -87,6 +90,7 @@ struct Outcome {
     steps: u64,
     acknowledged: usize,
     refused: u64,
+    sealed: u64,
     lost: u64,
     doubled: u64,
     late: u64,
@@ -216,9 +220,10 @@ fn run(
     let text = |error: std::io::Error| error.to_string();
     let monitor = Arc::new(Monitor::default());
     let family = schedule.family;
-    let relays = Relays::start(network, family, HOSTS, &addresses(family), schedule.seed, &monitor)
+    let (keys, nodes) = (Keys::make(folder), addresses(family));
+    let relays = Relays::start(network, family, HOSTS, &nodes, &keys, schedule.seed, &monitor)
         .map_err(text)?;
-    let mut nodes = Nodes::start(network, family, &relays, timing, folder);
+    let mut nodes = Nodes::start(network, family, &relays, &keys, timing, folder);
     let onlookers = Onlookers::start(network, family, &monitor);
     if !soon(PATIENCE, || onlookers.is_settled()) {
         return Err(format!("not in order at the beginning: {}", onlookers.describe()));
@@ -255,6 +260,7 @@ fn run(
         steps,
         acknowledged: writes.iter().filter(|write| write.is_acknowledged()).count(),
         refused: tally.refused,
+        sealed: tally.sealed,
         lost: tally.lost,
         doubled: tally.doubled,
         late: tally.late,
@@ -359,19 +365,21 @@ fn no_schedule_of_partitions_breaks_a_property() {
     let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
     println!(
         "{} schedules in {:.0} s: {} changes of holder, {} accepted writes seen, {} acknowledged to the writer, {} \
-         steps taken again; datagrams into nowhere {}, lost {}, doubled {}, late {}",
+         steps taken again; datagrams sealed {}, into nowhere {}, lost {}, doubled {}, late {}",
         outcomes.len(),
         begun.elapsed().as_secs_f64(),
         sum(|it| it.changes as u64),
         sum(|it| it.accepted),
         sum(|it| it.acknowledged as u64),
         sum(|it| it.steps),
+        sum(|it| it.sealed),
         sum(|it| it.refused),
         sum(|it| it.lost),
         sum(|it| it.doubled),
         sum(|it| it.late),
     );
     assert!(outcomes.iter().all(|it| it.acknowledged > 0 && it.accepted > 0), "nothing written");
+    assert!(outcomes.iter().all(|it| it.sealed > 0), "nothing sealed");
     if seeds.len() as u64 == SCHEDULES {
         // Otherwise nothing has been cut off.
         let enough = sum(|it| it.changes as u64) >= SCHEDULES && sum(|it| it.refused) > 1000;

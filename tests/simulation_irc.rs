@@ -1,5 +1,8 @@
 //! Simulated regions: what must hold holds whatever goes wrong, and what goes wrong without a rule is seen.
 
+#[path = "simulation_irc/renewal.rs"]
+mod renewal;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

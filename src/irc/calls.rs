@@ -15,7 +15,10 @@ use super::peering::{Effect, Label, Peering, Side, Verb, transition};
 use super::safeguards::Safeguards;
 
 /// How many peerings one page of a list has, so that it fits a datagram.
-const PAGE: usize = 4;
+pub(super) const PAGE: usize = 4;
+/// How many records of a peering an explanation names, the oldest first, so that it fits a datagram: while the other
+/// region is silent, each change of the options adds one.
+pub(super) const WAITS_MAX: usize = 30;
 
 impl Desk<'_> {
     /// Answers a call. One that changes something is answered under its token, again and again.
@@ -288,7 +291,8 @@ impl Desk<'_> {
         let peering = self.owned(caller, id)?;
         let mut waits_for = Vec::new();
         let ledger = &self.state.ledger;
-        for record in self.state.index.records(id) {
+        //= SPEC SEAL-11
+        for record in self.state.index.records(id).take(WAITS_MAX) {
             let Some(what) = ledger.records.get(&record) else { continue };
             waits_for.push(if what.parked {
                 Wait::Parked(record)

@@ -30,7 +30,7 @@ use crate::lease::record::NodeId;
 /// How often a claim may run out without a report before its record is set aside.
 pub const LOST_MAX: u8 = 5;
 /// How many ids one part of a comparison names, so that it fits a datagram.
-const DIGESTS_MAX: usize = 30;
+pub(super) const DIGESTS_MAX: usize = 30;
 
 /// What follows for work that was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

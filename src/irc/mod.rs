@@ -18,6 +18,8 @@ mod digest;
 pub mod durable;
 pub mod facts;
 mod index;
+#[cfg(test)]
+mod largest;
 pub mod ledger;
 pub mod log;
 pub mod msg;

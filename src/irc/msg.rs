@@ -164,7 +164,7 @@ pub enum Answer {
         heard: Option<u64>,
         /// How the two sides' knowledge differs.
         sync: SyncLevel,
-        /// What it waits for.
+        /// What it waits for; of its records, the oldest.
         waits_for: Vec<Wait>,
     },
 }
@@ -420,7 +420,7 @@ pub enum Status {
         nonce: u64,
         /// The life that is promised: everything older is ignored.
         to: Incarnation,
-        /// For each of the answerer's incarnations: it will never again send a Create with an id
+        /// For each of the answerer's newest incarnations: it will never again send a Create with an id
         /// below this. The asker may have lost the ids of what is over.
         closed: Vec<(u64, u64)>,
     },

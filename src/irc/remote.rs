@@ -22,7 +22,7 @@ use super::safeguards::Safeguards;
 use crate::lease::record::NodeId;
 
 /// How many items one answer to a comparison has, so that it fits a datagram.
-const ITEMS_MAX: usize = 5;
+pub(super) const ITEMS_MAX: usize = 5;
 /// How long work waits at least that was refused for now.
 const FOR_NOW: Duration = Duration::from_millis(250);
 

@@ -31,6 +31,8 @@ use super::safeguards::Safeguards;
 /// How many lives a region may be behind what a peer says of it: no region was ever restored as often,
 /// and a number that is near to the highest one would leave it none.
 pub const LIVES_MAX: u64 = 1 << 20;
+/// How many lives a promise names, so that it fits a datagram.
+pub(super) const CLOSED_MAX: usize = 50;
 /// How long a question waits at least that was not answered as hoped.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -66,9 +68,13 @@ impl Desk<'_> {
             //= SPEC IRC-45
             self.ask_again(call.from);
         }
-        let born: Vec<u64> = self.state.ledger.head.born.keys().copied().collect();
-        let closed = born.into_iter().map(|n| (n, self.closed_below(call.from, n)));
-        let closed = closed.filter(|&(_, below)| below > 0).collect();
+        // The newest lives. What it has seen of older ones is in every backup that is younger than they are.
+        //= SPEC SEAL-11
+        let born = self.state.ledger.head.born.keys().rev();
+        let closed = born.map(|&n| (n, self.closed_below(call.from, n)));
+        let closed = closed.filter(|&(_, below)| below > 0).take(CLOSED_MAX);
+        let mut closed: Vec<(u64, u64)> = closed.collect();
+        closed.reverse();
         Status::Promise { nonce, to: call.incarnation, closed }
     }
 

@@ -11,3 +11,4 @@ mod peering;
 mod refusals;
 mod remote;
 mod restore;
+mod sizes;

@@ -18,9 +18,12 @@ use super::cluster::monitor::Monitor;
 use super::cluster::process::{PATIENCE, Shown, soon};
 use super::cluster::watch::looker;
 use super::cluster::writers::{self, Write};
+use super::keys::Keys;
 use super::network::{Family, Network};
 use super::relay::Relays;
 
+/// The cluster's name, which goes into what its datagrams are sealed with.
+pub const CLUSTER: &str = "partitions";
 /// Hosts first, then the store, then the client that writes.
 pub const NAMES: [&str; 5] = ["a", "b", "c", "s", "w"];
 pub const HOSTS: usize = 3;
@@ -48,11 +51,12 @@ impl<'n> Nodes<'n> {
         network: &'n Network,
         family: Family,
         relays: &Relays,
+        keys: &Keys,
         timing: &Timing,
         folder: &Path,
     ) -> Self {
         for (node, name) in NAMES.iter().enumerate() {
-            let text = file_of(node, family, relays, timing);
+            let text = file_of(node, family, relays, keys, timing);
             fs::write(folder.join(format!("{name}.toml")), text).expect("a file");
         }
         let folder = folder.to_owned();
@@ -134,10 +138,10 @@ impl Drop for Nodes<'_> {
 }
 
 /// The cluster file as this node sees the others: where its relay stands for them.
-fn file_of(reader: usize, family: Family, relays: &Relays, timing: &Timing) -> String {
+fn file_of(reader: usize, family: Family, relays: &Relays, keys: &Keys, timing: &Timing) -> String {
     let us = |duration: Duration| format!("\"{}us\"", duration.as_micros());
     let mut text = format!(
-        "cluster = \"partitions\"\ninsecure = true\n[timing]\nlease = {}\ngive_up = {}\nrenew = {}\nretry = {}\n\
+        "cluster = \"{CLUSTER}\"\n[timing]\nlease = {}\ngive_up = {}\nrenew = {}\nretry = {}\n\
          poll = {}\njitter = {}\nhook = {}\nclock_error_ppm = {}\n",
         us(timing.lease),
         us(timing.give_up),
@@ -166,6 +170,7 @@ fn file_of(reader: usize, family: Family, relays: &Relays, timing: &Timing) -> S
             let control: SocketAddr = (family.loopback(), CONTROL).into();
             writeln!(text, "control = \"{control}\"").unwrap();
         }
+        text += &keys.section(node);
     }
     text + "[[lease]]\nname = \"table\"\nhosts = [\"a\", \"b\", \"c\"]\nstore = \"s\"\n"
 }

@@ -3,6 +3,8 @@
 //!
 //! A node checks that a datagram comes from the address that its file gives to the sender. So for each pair there is
 //! a socket on the loopback of the one that stands for the other. Towards the network each node has one address.
+//!
+//! What the nodes say is sealed. A relay looks into it with the key of the node that it is for, at both ends of the way.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -18,9 +20,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tenure::lease::msg::{Msg, RequestId};
 use tenure::lease::record::NodeId;
 use tenure::node::clock::BootInstant;
-use tenure::wire::{self, Plain};
+use tenure::wire::{self, Sealed};
 
 use super::cluster::monitor::{Kind, Monitor};
+use super::keys::Keys;
 use super::network::{Family, Network};
 
 const MS: u64 = 1_000_000;
@@ -48,6 +51,8 @@ pub struct Tally {
     pub late: u64,
     /// Datagrams that the system refused to send: a route into nowhere.
     pub refused: u64,
+    /// Datagrams of nodes that were sealed for the node that they went to.
+    pub sealed: u64,
     /// The epoch of each version that the store has said it committed.
     pub epochs: BTreeMap<u64, u64>,
     /// What must not be.
@@ -76,6 +81,7 @@ impl Relays {
         family: Family,
         hosts: usize,
         nodes: &[SocketAddr],
+        keys: &Keys,
         seed: u64,
         monitor: &Arc<Monitor>,
     ) -> io::Result<Self> {
@@ -108,6 +114,8 @@ impl Relays {
             nodes: nodes.to_vec(),
             outside: (0..count).map(|node| (network.address(node, family), port).into()).collect(),
             hosts,
+            leaving: keys.seals(),
+            arriving: keys.seals(),
             asked: BTreeMap::new(),
             under_way: BinaryHeap::new(),
             count: 0,
@@ -162,6 +170,9 @@ struct Carrier {
     nodes: Vec<SocketAddr>,
     outside: Vec<SocketAddr>,
     hosts: usize,
+    /// What opens the datagrams that leave for each node, once each, and what opens those that arrive there.
+    leaving: Vec<Sealed>,
+    arriving: Vec<Sealed>,
     /// When a host was first asked for a write that it has not acknowledged.
     asked: BTreeMap<(usize, RequestId), BootInstant>,
     under_way: BinaryHeap<Reverse<Late>>,
@@ -254,7 +265,8 @@ impl Carrier {
 
     /// Something has come through the network to a node.
     fn arrives(&mut self, from: usize, to: usize, datagram: &[u8]) {
-        if let (true, Some(Msg::Apply { request, .. })) = (to < self.hosts, decode(to, datagram)) {
+        let opened = decode(to, datagram, &mut self.arriving);
+        if let (true, Some(Msg::Apply { request, .. })) = (to < self.hosts, opened) {
             self.asked.entry((to, request)).or_insert_with(BootInstant::now);
         }
         if let Some(socket) = &self.near[to][from] {
@@ -266,7 +278,13 @@ impl Carrier {
     /// What a node says of itself: that it has accepted a write, that it has committed a record.
     fn look(&mut self, from: usize, to: usize, datagram: &[u8]) {
         let now = BootInstant::now();
-        match decode(to, datagram) {
+        let opened = decode(to, datagram, &mut self.leaving);
+        let tally = &mut self.state.lock().unwrap().tally;
+        match &opened {
+            Some(_) => tally.sealed += 1,
+            None => tally.problems.push(format!("node {from} has not sealed for {to}")),
+        }
+        match opened {
             Some(Msg::Applied { request, epoch, .. }) if from < self.hosts => {
                 // Without a question that is still open it may have waited since any time.
                 if let Some(asked) = self.asked.remove(&(from, request)) {
@@ -275,7 +293,6 @@ impl Carrier {
             }
             Some(Msg::Written { record, .. }) => {
                 let (version, epoch) = (record.version, record.claim.epoch);
-                let tally = &mut self.state.lock().unwrap().tally;
                 let known = *tally.epochs.entry(version).or_insert(epoch);
                 if known != epoch {
                     let what = format!("version {version} has the epochs {known} and {epoch}");
@@ -291,9 +308,9 @@ fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> Option<(usize, Sock
     socket?.recv_from(buffer).ok()
 }
 
-fn decode(to: usize, datagram: &[u8]) -> Option<Msg> {
-    let to = NodeId(u16::try_from(to).ok()?);
-    wire::decode::<Msg>(to, datagram, &mut Plain).ok().map(|(_, _, msg)| msg)
+fn decode(to: usize, datagram: &[u8], seals: &mut [Sealed]) -> Option<Msg> {
+    let node = NodeId(u16::try_from(to).ok()?);
+    wire::decode::<Msg>(node, datagram, &mut seals[to]).ok().map(|(_, _, msg)| msg)
 }
 
 /// Epochs never become smaller from one version of the record to the next.

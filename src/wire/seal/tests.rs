@@ -1,8 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lease::msg::Msg;
-use crate::wire::{DATAGRAM_MAX, DecodeError, EncodeError, HEADER_LEN, Headers, decode, encode};
+use crate::lease::msg::{Entry, EntryId, Msg, RequestId, TEXT_MAX};
+use crate::lease::record::{Claim, Expect, Holder, Nonce, Record};
+use crate::lease::timing::Timing;
+use crate::wire::{
+    COUNT_MAX, DATAGRAM_MAX, DecodeError, EncodeError, HEADER_LEN, Headers, decode, encode,
+};
 
 const CLUSTER: &str = "orders";
 const NOW: u64 = 1_800_000_000;
@@ -291,6 +295,59 @@ fn the_overhead_is_what_is_added() {
     let sizes: Vec<_> = around.map(|len| encode(&HEADER, 3, &text(len), &mut a)).collect();
     assert!(sizes.iter().any(|sized| sized.as_ref().is_ok_and(|it| it.len() == DATAGRAM_MAX)));
     assert!(matches!(sizes.last(), Some(Err(EncodeError::Oversize { .. }))));
+}
+
+/// Of the lease protocol. Those of regions are in `irc::largest`.
+fn largest_messages() -> Vec<Msg> {
+    const N: u64 = COUNT_MAX;
+    let node = NodeId(NodeId::LIMIT - 1);
+    let holder = Holder { node, incarnation: N };
+    let nonce = Nonce { by: holder, n: N };
+    let in_sync = (0..NodeId::LIMIT).map(NodeId).collect();
+    let claim = Claim { holder: Some(holder), epoch: N, lease: Timing::DURATION_MAX, in_sync };
+    let record = Record { version: N, nonce, claim: claim.clone() };
+    let request = RequestId { client: node, incarnation: N, n: N };
+    let text = || "t".repeat(TEXT_MAX);
+    let entry = Entry { epoch: N, request, key: text(), value: text() };
+    let prev = EntryId { seq: N, epoch: N };
+    vec![
+        Msg::Read { nonce },
+        Msg::ReadOk { nonce, record: record.clone() },
+        Msg::Write { nonce, expect: Expect::Version(N), claim },
+        Msg::Written { nonce, record: record.clone() },
+        Msg::Conflict { nonce, record: record.clone() },
+        Msg::Changed { version: N },
+        Msg::HandOver { target: node, epoch: N },
+        Msg::StepDown { epoch: N },
+        Msg::Consent { record },
+        Msg::Stopped { epoch: N },
+        Msg::Apply { request, key: text(), value: text() },
+        Msg::Applied { request, epoch: N, seq: N },
+        Msg::Refused { request, holder: Some(node) },
+        Msg::Replicate { epoch: N, prev, entry: Some((N, entry)), committed: N },
+        Msg::Replicated { epoch: N, matched: N },
+        Msg::Behind { epoch: N, committed: N },
+        Msg::Fenced { epoch: N, fence: N },
+        Msg::Submit { key: text(), value: text() },
+    ]
+}
+
+//= SPEC SEAL-11 test
+#[test]
+fn the_largest_message_of_every_kind_fits_a_sealed_datagram() {
+    let [mut a, mut b, _] = three();
+    let all = largest_messages();
+    let mut headers = Headers::new(NodeId(0), u32::MAX);
+    for (variant, msg) in (0..).zip(&all) {
+        assert_eq!(postcard::to_stdvec(msg).unwrap()[0], variant, "one of each kind, in order");
+        let header = headers.next(NodeId(1));
+        let sealed = encode(&header, u16::MAX, msg, &mut a).unwrap();
+        let opened = decode::<Msg>(NodeId(1), &sealed, &mut b);
+        assert_eq!(opened, Ok((header, u16::MAX, msg.clone())));
+    }
+    let next = [u8::try_from(all.len()).unwrap()];
+    let unknown = postcard::take_from_bytes::<Msg>(&next);
+    assert_eq!(unknown, Err(postcard::Error::SerdeDeCustom), "there is a kind more");
 }
 
 proptest! {
