@@ -2,7 +2,7 @@
 //!
 //! A token's key is a hash, so the results of neighbouring calls would lie anywhere, and there may be very many: they are
 //! kept for weeks. So each has a number, which only rises, and they lie in the order of their numbers, in memory as on
-//! disk: a call touches what the call before it has touched. Which number a token has is looked up in [`Numbers`].
+//! disk: a call touches what the call before it has touched. Which number a token has, the index knows.
 //!
 //! The numbers mean nothing. Two of these are equal, and have one hash and one digest, if they hold the same results
 //! under the same tokens.
