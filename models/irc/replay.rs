@@ -43,6 +43,8 @@ pub struct Ghost {
     pub dead: PersistentMap<OpId, BTreeSet<u16>>,
     /// The highest epoch under which each control plane has handed out work, since it was put back last.
     pub newest: BTreeMap<u16, ClaimEpoch>,
+    /// The tokens under which each control plane keeps a result.
+    pub tokens: PersistentMap<(u16, u64), ()>,
     /// The storage to which a node that is down may be put back now.
     pub offered: Option<(u16, Storage)>,
 }

@@ -194,10 +194,9 @@ fn states(node: &Node, now: u64) -> Vec<(PublicKey, u64, &'static str)> {
 // Keys of a node that runs
 // -------------------------------------------------------------------------------------------------
 
-/// Asks to be told of SIGHUP, if this node seals its datagrams.
-pub(super) fn hang_up(config: &Config) -> Result<Option<Signal>, String> {
-    let ask = || signal(SignalKind::hangup()).map_err(|error| error.to_string());
-    (!config.insecure).then(ask).transpose()
+/// Asks to be told of SIGHUP, which else would end this node without any order.
+pub(super) fn hang_up() -> Result<Signal, String> {
+    signal(SignalKind::hangup()).map_err(|error| error.to_string())
 }
 
 /// For as long as the node runs: warns of keys that run out, shows when they do, and reads the keys of the cluster

@@ -110,7 +110,7 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
     // From here on a signal is never missed, whatever the start is waiting for.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
-    let hang_up = super::keys::hang_up(&config)?;
+    let hang_up = super::keys::hang_up()?;
     let mut spec = launch::spec(&config, &args.id).map_err(|error| text(&error))?;
     if let Some(trace) = &args.trace {
         record_into(&mut spec, trace.clone());
@@ -193,19 +193,17 @@ async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), String> {
     result_of(handle.stop())
 }
 
-/// Keeps the keys of a node that seals its datagrams in view, until it ends.
+/// Keeps the keys of a node in view, until it ends.
 pub(super) fn look_after_keys<A: Runnable>(
     args: &NodeArgs,
     config: &Arc<Config>,
     node: &crate::config::Node,
     handle: &Arc<Handle<A>>,
-    hang_up: Option<Signal>,
+    hang_up: Signal,
 ) {
-    if let Some(hang_up) = hang_up {
-        let (file, config) = (args.config.clone(), Arc::clone(config));
-        let (node, handle) = (node.clone(), Arc::clone(handle));
-        tokio::spawn(super::keys::look_after(file, config, node, handle, hang_up));
-    }
+    let (file, config) = (args.config.clone(), Arc::clone(config));
+    let (node, handle) = (node.clone(), Arc::clone(handle));
+    tokio::spawn(super::keys::look_after(file, config, node, handle, hang_up));
 }
 
 pub(super) fn result_of(exit: Exit) -> Result<(), String> {

@@ -28,7 +28,7 @@ pub(super) async fn serve(args: &NodeArgs, config: Arc<Config>) -> Result<(), St
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
-    let hang_up = super::keys::hang_up(&config)?;
+    let hang_up = super::keys::hang_up()?;
     let node = config.node(&args.id).expect("it is one of the cluster").clone();
     let listener = match node.control {
         Some(control) => Some(TcpListener::bind(control).map_err(|error| {

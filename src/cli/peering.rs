@@ -381,6 +381,9 @@ fn explained(answer: &Value) -> String {
                 word(&wait["verb"]),
                 word(&one[other]["region"])
             ),
+            "more-deliveries" => {
+                format!("the delivery of {} more records", wait["count"])
+            }
             "an-operator" => format!(
                 "an operator: record {} is set aside, see `tenure dlq show`",
                 word(&wait["record"])

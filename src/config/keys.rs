@@ -12,7 +12,7 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::wire::seal::{KeyError, Listed, PublicKey};
+use crate::wire::seal::{KeyError, Listed, PublicKey, is_secret};
 
 /// The most keys that a node can have at one time.
 pub const KEYS_MAX: usize = 4;
@@ -87,6 +87,12 @@ pub enum NodeKeyError {
         /// The path as written.
         path: String,
     },
+    /// The secret itself, instead of where it lies. The text is not repeated.
+    #[error(
+        "secret: this is the secret itself, and whoever reads this file knows it now: make a new key with \
+         `tenure keys new --out`, and give the path of its file"
+    )]
+    SecretHere,
     /// The secret would lie in a file that is something else.
     #[error("secret {path:?} is a file of {other:?} already; give each key a file of its own")]
     SecretTaken {
@@ -163,7 +169,10 @@ impl Reader {
             let secret = raw.secret.as_deref().map(|path| {
                 let full = directory.join(path);
                 let (other, path) = (self.storages.get(&plain(&full)).cloned(), path.to_owned());
-                if Path::new(&path).file_name().is_none() || path.ends_with(std::path::is_separator)
+                if is_secret(&path) {
+                    refuse(NodeKeyError::SecretHere);
+                } else if Path::new(&path).file_name().is_none()
+                    || path.ends_with(std::path::is_separator)
                 {
                     refuse(NodeKeyError::Secret { path });
                 } else if let Some(other) = other {
@@ -260,12 +269,19 @@ mod tests {
             (date.into(), "5".into(), "node \"a\": key 1: not_after", "no date"),
             (date.into(), "\"1969-01-01T00:00:00Z\"".into(), "node \"a\": key 1:", "no date"),
             ("12.key".into(), String::new(), "node \"b\": key 2: secret", "names no file"),
+            (
+                "12.key".into(),
+                secret.trim_end().into(),
+                "node \"b\": key 2: secret",
+                "knows it now",
+            ),
             ("12.key".into(), "./1.key".into(), "node \"b\": key 2: secret", "a file of \"a\""),
             ("12.key".into(), "b.redb".into(), "node \"b\": key 2: secret", "a file of \"b\""),
         ] {
             assert!(good().contains(&from), "{from}");
             let problem = refused(&good().replacen(&from, &to, 1));
             assert!(problem.starts_with(place) && problem.contains(what), "{to}: {problem}");
+            assert!(!is_secret(&problem), "{problem}");
         }
         let problem = refused(&good().replacen("secret = ", "secrets = ", 1));
         assert!(problem.contains("unknown field `secrets`"), "{problem}");

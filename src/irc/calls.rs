@@ -292,13 +292,18 @@ impl Desk<'_> {
         let mut waits_for = Vec::new();
         let ledger = &self.state.ledger;
         //= SPEC SEAL-11
-        for record in self.state.index.records(id).take(WAITS_MAX) {
+        let mut records = self.state.index.records(id);
+        for record in records.by_ref().take(WAITS_MAX) {
             let Some(what) = ledger.records.get(&record) else { continue };
             waits_for.push(if what.parked {
                 Wait::Parked(record)
             } else {
                 Wait::Record(record, what.verb)
             });
+        }
+        match records.count() {
+            0 => {}
+            more => waits_for.push(Wait::More(more.try_into().unwrap_or(u32::MAX))),
         }
         let peer = peering.peer(id);
         let is_frozen = self.open(peer).is_err();

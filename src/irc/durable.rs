@@ -141,7 +141,13 @@ impl Durable for Storage {
                 [b'o', key @ ..] => on.insert(read_key(key)?, read(&value)?),
                 [b'p', key @ ..] => peerings.insert(read_key(key)?, read(&value)?),
                 [b'r', key @ ..] => drop(ledger.peers.insert(read_key(key)?, read(&value)?)),
-                [b't', key @ ..] => tokens.insert(read_key(key)?, read(&value)?),
+                [b't', key @ ..] => match read_key(key)? {
+                    u64::MAX => {
+                        return Err("the result of a call has a number after which there is none"
+                            .to_owned());
+                    }
+                    number => tokens.insert(number, read(&value)?),
+                },
                 [b'w', key @ ..] => drop(ledger.records.insert(read_key(key)?, read(&value)?)),
                 _ => return Err(format!("a row has the unknown key {key:02x?}")),
             }

@@ -94,6 +94,7 @@ fn answers() -> Vec<Answer> {
     waits_for.extend([
         Wait::Frozen(REGION),
         Wait::Silence(REGION),
+        Wait::More(u32::MAX),
         Wait::Decision,
         Wait::Half,
         Wait::Parked(RECORD),

@@ -170,7 +170,7 @@ pub struct Ledger {
     pub peerings: DigestedMap<OpId, Peering>,
     /// The work log.
     pub records: PersistentMap<RecordId, Record>,
-    /// The results of calls, by the hash of caller and token.
+    /// The results of calls, each with the hash of caller and token.
     pub tokens: Results,
     /// The other regions.
     pub peers: PersistentMap<Region, Peer>,

@@ -164,7 +164,7 @@ pub enum Answer {
         heard: Option<u64>,
         /// How the two sides' knowledge differs.
         sync: SyncLevel,
-        /// What it waits for; of its records, the oldest.
+        /// What it waits for; the oldest of its records by name.
         waits_for: Vec<Wait>,
     },
 }
@@ -218,6 +218,8 @@ pub enum Wait {
     Half,
     /// That a region answers at all: it is asked for one thing at a time until it does.
     Silence(Region),
+    /// That so many more records reach the other region.
+    More(u32),
 }
 
 /// Why a customer's call is refused. Nothing has changed then.

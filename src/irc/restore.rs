@@ -68,7 +68,9 @@ impl Desk<'_> {
             //= SPEC IRC-45
             self.ask_again(call.from);
         }
-        // The newest lives. What it has seen of older ones is in every backup that is younger than they are.
+        // The newest lives. A word of an older life is refused by its number, and one of the present life says itself what it
+        // will never send. Only a request of a life before these, which is stored nowhere yet, which is still on its way when
+        // it is over on both sides, and which meets a backup from before that life, could live again.
         //= SPEC SEAL-11
         let born = self.state.ledger.head.born.keys().rev();
         let closed = born.map(|&n| (n, self.closed_below(call.from, n)));

@@ -10,9 +10,8 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
-use hashbrown::HashTable;
+use imbl::OrdSet;
 
 use super::ledger::Kept;
 use crate::packed::PackedMap;
@@ -86,7 +85,7 @@ impl Results {
     }
 
     /// Reports each number whose entry differs from `before`, with its new entry, or `None` if it is gone.
-    pub(super) fn difference(&self, before: &Self, report: impl FnMut(u64, Option<&Entry>)) {
+    pub fn difference(&self, before: &Self, report: impl FnMut(u64, Option<&Entry>)) {
         self.numbered.difference(&before.numbered, report);
     }
 
@@ -140,8 +139,11 @@ impl Ord for Results {
 
 impl Hash for Results {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        // The number first: two neighbours must not run into each other.
         state.write_usize(self.len());
-        state.write_u64(self.sum);
+        for entry in self.sorted() {
+            entry.hash(state);
+        }
     }
 }
 
@@ -151,78 +153,46 @@ impl Debug for Results {
     }
 }
 
-/// Which number the result of a token has: 9 bytes for each in memory, since half of a token and of a number tell which
-/// entries to look at.
-#[derive(Clone, Default)]
-pub(super) struct Numbers(Arc<HashTable<Halves>>);
+/// Which number the result of a token has. Half of a token and half of a number tell which entries to look at, which keeps it
+/// small: a node holds it in memory whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Numbers(OrdSet<Halves>);
 
 /// The upper half of a token's key, and the lower half of a number.
 type Halves = (u32, u32);
 
-fn upper(token: u64) -> u32 {
-    (token >> 32) as u32
-}
-
-fn lower(number: u64) -> u32 {
-    number as u32
-}
-
-/// Spreads 32 bits over 64: the table uses the highest and the lowest.
-fn spread(&(upper, _): &Halves) -> u64 {
-    u64::from(upper).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+fn halves(token: u64, number: u64) -> Halves {
+    ((token >> 32) as u32, number as u32)
 }
 
 impl Numbers {
     pub(super) fn new(results: &Results) -> Self {
-        let mut table = HashTable::with_capacity(results.len());
-        for (number, (token, _)) in results.iter() {
-            let halves = (upper(token), lower(number));
-            table.insert_unique(spread(&halves), halves, spread);
-        }
-        Self(Arc::new(table))
+        Self(results.iter().map(|(number, (token, _))| halves(token, number)).collect())
     }
 
     pub(super) fn insert(&mut self, token: u64, number: u64) {
-        let halves = (upper(token), lower(number));
-        Arc::make_mut(&mut self.0).insert_unique(spread(&halves), halves, spread);
+        self.0.insert(halves(token, number));
     }
 
     pub(super) fn remove(&mut self, token: u64, number: u64) {
-        let halves = (upper(token), lower(number));
-        let table = Arc::make_mut(&mut self.0);
-        if let Ok(entry) = table.find_entry(spread(&halves), |other| *other == halves) {
-            entry.remove();
-        }
+        self.0.remove(&halves(token, number));
     }
 
     /// The result of a token, and its number.
     pub(super) fn find(&self, token: u64, results: &Results) -> Option<(u64, Kept)> {
-        let halves = (upper(token), 0);
-        let mut found = None;
-        self.0.find(spread(&halves), |&(upper, lower)| {
-            if upper == halves.0 {
-                let number = whole(lower, results.next);
-                let entry = results.get(number).filter(|entry| entry.0 == token);
-                found = entry.map(|(_, kept)| (number, kept));
-            }
-            found.is_some()
-        });
-        found
+        let (upper, _) = halves(token, 0);
+        self.0.range((upper, 0)..=(upper, u32::MAX)).find_map(|&(_, half)| {
+            let number = whole(half, results.next);
+            let (_, kept) = results.get(number).filter(|entry| entry.0 == token)?;
+            Some((number, kept))
+        })
     }
 }
 
 /// The number below `next` that ends so. Fewer than 2^32 lie between the oldest and the next.
 fn whole(half: u32, next: u64) -> u64 {
-    let back = lower(next).wrapping_sub(half);
+    let back = (next as u32).wrapping_sub(half);
     next.saturating_sub(u64::from(back))
-}
-
-impl Debug for Numbers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut all: Vec<&Halves> = self.0.iter().collect();
-        all.sort_unstable();
-        f.debug_list().entries(all).finish()
-    }
 }
 
 #[cfg(test)]

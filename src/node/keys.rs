@@ -4,7 +4,7 @@
 //! wrong, datagrams are refused that should not be, or the other way round, and that is all.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -119,10 +119,12 @@ pub fn new_secret() -> Result<SecretKey, KeyFileError> {
 pub fn write_secret(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(key.to_text().as_bytes())?;
-        file.sync_all()?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()
+        file.write_all(key.to_text().as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all())
+            // Half a key would stand in the way of the next try.
+            .inspect_err(|_| drop(fs::remove_file(path)))
     };
     write().map_err(|error| {
         let path = path.display().to_string();
@@ -217,6 +219,9 @@ pub enum RenewError {
          read again, so start the node again for the rest"
     )]
     AnotherCluster,
+    /// The node was started without keys.
+    #[error("this node does not seal its datagrams: start it again under a file that has keys")]
+    NotSealed,
     /// It has no keys.
     #[error("it has no keys any more: start the node again to run it without")]
     Insecure,
@@ -234,6 +239,9 @@ pub fn renewed(old: &Config, new: &Config, node: &Node) -> Result<Keyring, Renew
     };
     if old.cluster != new.cluster || names(old) != names(new) {
         return Err(RenewError::AnotherCluster);
+    }
+    if old.insecure {
+        return Err(RenewError::NotSealed);
     }
     if new.insecure {
         return Err(RenewError::Insecure);

@@ -10,11 +10,13 @@
 //! and keys go into it, so that a datagram of one cluster, direction or pair opens nowhere else. XChaCha20-Poly1305
 //! seals the body and proves the header with it. Its nonce of 24 bytes is the boot id, which is drawn at random at
 //! every start, the incarnation, which is durable before the first send, and a counter: one of the first two alone
-//! makes sure that no two lives use a nonce twice.
+//! makes sure that no two lives use a nonce twice. (A machine that is resumed from a snapshot of its memory goes on in
+//! the life that it had, and neither helps.)
 //!
 //! The *hint* tells the receiver which of several keys of the two nodes to try. It is derived with the key, and says
 //! nothing to anybody else. There is no forward secrecy: whoever gets hold of a node's secret key can read what he has
-//! recorded of that node's datagrams, and speak for it until its key is taken out of the cluster file.
+//! recorded of that node's datagrams, and speak for it, and to it in the name of every other, until its key is taken out
+//! of the cluster file.
 //!
 //! Everything here is a function of what it is told: it draws nothing at random and reads no clock.
 
@@ -34,7 +36,7 @@ use zeroize::Zeroizing;
 
 use super::Header;
 use crate::lease::record::NodeId;
-pub use key::{KEY_LEN, KeyError, PublicKey, SecretKey};
+pub use key::{KEY_LEN, KeyError, PublicKey, SecretKey, is_secret};
 use window::Window;
 pub use window::{LIVES_MAX, WINDOW};
 

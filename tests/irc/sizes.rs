@@ -61,6 +61,8 @@ fn a_peering_with_many_records_is_explained_in_one_datagram() {
     let answer = net.ask(0, ALICE, Request::Explain { id }).expect("explained");
     let Answer::Explained { sync, waits_for, .. } = &answer else { panic!("{answer:?}") };
     assert!(*sync == SyncLevel::RemoteBehind && waits_for.len() >= 30, "{answer:?}");
+    let named = waits_for.iter().filter(|wait| matches!(wait, Wait::Record(..))).count() as u32;
+    assert!(waits_for.contains(&Wait::More(CHANGES - named)), "none is passed over in silence");
     assert_fits(&Msg::Told { n: u64::MAX >> 2, result: Ok(Box::new(answer)) });
     // All of them reach it in the end.
     net.down.clear();

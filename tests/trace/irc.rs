@@ -219,7 +219,7 @@ fn storage(b: &mut Bench<'_>) {
     b.change("a half went on while a backup was put back", WEST, |lines, starts| {
         let place = row(&mut lines[starts[3]], b'o');
         let mut more = rows(&mut lines[starts[3]])[place].clone();
-        more[0] = json!("6f000111");
+        more[0] = json!("6f0001010111");
         rows(&mut lines[starts[3]]).push(more);
     });
 }

@@ -10,6 +10,7 @@ use crate::irc::facts::{Decision, OpId, Region};
 use crate::irc::ledger::{ControlState, Ledger, Link, Peer};
 use crate::irc::msg::{Msg, Request};
 use crate::irc::peering::{Label, Peering, Side};
+use crate::irc::results::Results;
 use crate::irc::{PartyState, Storage};
 use crate::models::irc::stored;
 use crate::models::world::{Action, Event};
@@ -54,7 +55,8 @@ pub(super) fn observe(
             step.is_kept("one_decision", stored::one_decision(ledgers(), id));
             step.judge_death(id, &mut ghost, &after.nodes);
         }
-        step.judge_call();
+        step.judge_call(&ghost);
+        step.note_tokens(&mut ghost);
         step.judge_audit(&touched);
         step.judge_claims(&mut ghost);
         if let (Some(Storage::Control(old)), Some(Storage::Control(new))) =
@@ -158,9 +160,9 @@ impl Step<'_> {
     }
 
     /// What a customer's call, or another region's, may do.
-    fn judge_call(&mut self) {
-        let (Some(before), Some((_, msg))) = (self.old, self.said.take()) else { return };
-        let (old, new) = (&before.ledger, self.new);
+    fn judge_call(&mut self, ghost: &Ghost) {
+        let (Some(old), Some((_, msg))) = (self.old, self.said.take()) else { return };
+        let (old, new) = (&old.ledger, self.new);
         let mut born = Vec::new();
         new.ledger.peerings.difference(&old.peerings, |id, one| {
             if let Some(one) = one.filter(|_| !old.peerings.contains(&id)) {
@@ -170,7 +172,8 @@ impl Step<'_> {
         match &msg {
             Msg::Ask { request, .. } => {
                 for (id, one) in &born {
-                    let is_new = before.result(one.requested.facts.token).is_none();
+                    let token = one.requested.facts.token;
+                    let is_new = !ghost.tokens.contains(&(self.node, token));
                     self.is_kept("one_effect_per_token", is_new);
                     self.is_kept("dead_stays_dead", !old.has_closed(*id));
                 }
@@ -202,6 +205,31 @@ impl Step<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Which tokens have a result, found out without what the control plane looks them up in.
+    fn note_tokens(&self, ghost: &mut Ghost) {
+        let node = self.node;
+        let none = Results::default();
+        let kept = self.old.map_or(&none, |old| &old.ledger.tokens);
+        if self.old.is_none() {
+            let before = ghost.tokens.starting_at((node, 0));
+            let before: Vec<_> =
+                before.map(|(&key, ())| key).take_while(|key| key.0 == node).collect();
+            for key in before {
+                ghost.tokens.remove(&key);
+            }
+        }
+        let mut new = Vec::new();
+        self.new.ledger.tokens.difference(kept, |number, entry| {
+            if let Some((token, _)) = kept.get(number) {
+                ghost.tokens.remove(&(node, token));
+            }
+            new.extend(entry.map(|(token, _)| (node, *token)));
+        });
+        for key in new {
+            ghost.tokens.insert(key, ());
         }
     }
 

@@ -138,6 +138,7 @@ fn wait(config: &Config, wait: &Wait) -> Value {
         }
         Wait::Decision => json!({ "for": "a-decision" }),
         Wait::Half => json!({ "for": "the-own-half" }),
+        Wait::More(count) => json!({ "for": "more-deliveries", "count": count }),
         Wait::Silence(region) => {
             json!({ "for": "an-answer", "region": config.region_name(*region) })
         }

@@ -94,7 +94,7 @@ impl PublicKey {
     /// [`KeyError::Secret`], [`KeyError::Public`], or [`KeyError::Weak`] for a point of low order, whose secrets
     /// anybody can compute, and for a second way to write a point, which would hide that two keys are one.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        if text.trim_start().starts_with(SECRET_PREFIX) {
+        if is_secret(text) {
             return Err(KeyError::Secret);
         }
         let key = Self(from_hex(text).ok_or(KeyError::Public)?);
@@ -155,6 +155,11 @@ fn from_hex(text: &str) -> Option<[u8; KEY_LEN]> {
         *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
     }
     Some(bytes)
+}
+
+/// Whether this text holds a secret, wherever it should have held something else.
+pub fn is_secret(text: &str) -> bool {
+    text.contains(SECRET_PREFIX)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use super::Boot;
 
-/// How far back a datagram may come behind the newest one of its life: more than a node can hold back while its disk
-/// is slow, since it seals a datagram before it waits for the disk.
+/// How far back a datagram may come behind the newest one of its life. A node seals a datagram before it waits for its
+/// disk, so that others may overtake it: one that so many to the same peer have overtaken is lost.
 pub const WINDOW: u64 = 4096;
 
 /// How many lives of a peer are remembered.
@@ -50,7 +50,10 @@ impl Life {
 /// Lives beyond [`LIVES_MAX`] are forgotten, the one that was silent for longest first, but never that of the highest
 /// incarnation: that is the one which runs, unless the peer has lost its disk, and whoever sends old datagrams again
 /// cannot make the receiver forget what he has heard of it. What comes again of a life that was forgotten is taken once
-/// more. No harm comes of it: the models run with a network that repeats whatever it has carried.
+/// more, and so is all that comes again after a start of the receiver, which begins with an empty window. No harm comes of it
+/// as long as every node has its storage: the models run with a network that repeats whatever it has carried. A node that
+/// has lost its storage counts its lives and requests again from the beginning, and what answered them then would answer
+/// them now: it needs a new key.
 #[derive(Clone, Default)]
 pub(super) struct Window {
     /// In the order in which they were last heard of.
