@@ -1,5 +1,6 @@
 //! However much a region knows, what it says fits a datagram.
 
+use tenure::irc::msg::Wait;
 use tenure::wire::{self, DATAGRAM_MAX, Header, Plain};
 
 use super::net::*;
