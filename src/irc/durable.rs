@@ -305,4 +305,20 @@ mod tests {
         let read = Storage::restore(&mut rows.into_iter()).expect("they can be read");
         assert_eq!(read, Some(Storage::Control(ledger())));
     }
+
+    #[test]
+    fn rows_that_nobody_can_have_written_are_refused() {
+        let mut rows = Vec::new();
+        Storage::Control(ledger()).difference(None, &mut |key, value| {
+            rows.push((key, value.expect("all is new")));
+        });
+        let result = rows.iter().position(|(key, _)| key[0] == b't').expect("there is one");
+        let last = [vec![b't', 8], vec![255; 8]].concat();
+        for key in [last, vec![b't'], vec![b't', 1], vec![b't', 1, 0], vec![b't', 0, 0], vec![b'?']]
+        {
+            let mut rows = rows.clone();
+            rows[result].0.clone_from(&key);
+            assert!(Storage::restore(&mut rows.into_iter()).is_err(), "{key:?}");
+        }
+    }
 }

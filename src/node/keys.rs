@@ -406,6 +406,10 @@ mod tests {
         assert_eq!(renew(&renamed), Err(RenewError::AnotherCluster));
         fs::remove_file(directory.path().join("a.key")).unwrap();
         assert!(matches!(renew(&other), Err(RenewError::Key(_))));
+        // A node that runs without keys gets them at a start.
+        let new = Config::parse_in(&other, directory.path()).unwrap();
+        let old = Config { insecure: true, ..new.clone() };
+        assert_eq!(renewed(&old, &new, &new.nodes[0]).err(), Some(RenewError::NotSealed));
     }
 
     //= SPEC SEAL-9 test
