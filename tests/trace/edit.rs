@@ -10,6 +10,8 @@ pub struct Mutant {
     pub what: String,
     pub run: Recorded,
     pub options: Options,
+    /// What the verdict says, if only one rule shall find it.
+    pub why: Option<&'static str>,
 }
 
 pub type Lines = Vec<Value>;
@@ -121,7 +123,7 @@ impl<'a> Bench<'a> {
         let mut run = self.run.clone();
         run.files[file].lines = lines.iter().map(Value::to_string).collect();
         let what = format!("{what}, in {}", run.files[file].name);
-        self.mutants.push(Mutant { what, run, options });
+        self.mutants.push(Mutant { what, run, options, why: None });
     }
 
     /// The first line, in any file, that is as wanted, in the middle of its life and certain.
@@ -225,7 +227,61 @@ pub fn of_any_protocol(b: &mut Bench<'_>, file: usize, message: impl Fn(&Value) 
     b.edit("another actor", changes, |line| bump(&mut line["lease"]));
     b.edit("the clock goes back", changes, |line| line["at"] = json!(1));
     headers(b, file);
+    overdue(b);
     duplicate_without_repeats(b);
+}
+
+/// A message is handled while a timer should have fired. The timer was armed before an earlier input that was no
+/// timer's: one that is armed only after it may be overdue.
+fn overdue(b: &mut Bench<'_>) {
+    let (file, index, due) = b
+        .files
+        .iter()
+        .enumerate()
+        .find_map(|(file, lines)| {
+            message_beside_a_timer(lines, b.beginning).map(|(at, due)| (file, at, due))
+        })
+        .expect("a message comes while a timer is armed");
+    let mut lines = b.files[file].clone();
+    lines[index]["at"] = json!(due + 1);
+    b.add("an overdue timer is passed over", file, &lines, Options::default());
+    b.mutants.last_mut().expect("one was added").why = Some("has not fired before this");
+}
+
+/// The first line from `beginning` that delivers a message while a timer is armed since before the last input that
+/// was no timer's, and when this timer is due.
+fn message_beside_a_timer(lines: &[Value], beginning: usize) -> Option<(usize, u64)> {
+    let mut armed: Vec<(String, usize, u64)> = Vec::new();
+    let mut last_other = None;
+    for (at, line) in lines.iter().enumerate() {
+        if is_header(line) {
+            armed.clear();
+            last_other = None;
+        }
+        if !is_step(line) {
+            continue;
+        }
+        if at >= beginning && input(line, "deliver").is_some() && is_certain(lines, at) {
+            let since =
+                |&&(_, by, _): &&(String, usize, u64)| last_other.is_some_and(|other| by <= other);
+            if let Some(&(_, _, due)) = armed.iter().find(since) {
+                return Some((at, due));
+            }
+        }
+        let name = |timer: &Value| format!("{} {timer}", line["lease"]);
+        match input(line, "fire") {
+            Some(fire) => armed.retain(|(timer, ..)| *timer != name(&fire["timer"])),
+            None => last_other = Some(at),
+        }
+        for change in line["timers"].as_array().into_iter().flatten() {
+            let timer = name(change.get("set").map_or(&change["cancel"], |set| &set["timer"]));
+            armed.retain(|(known, ..)| *known != timer);
+            if let Some(due) = change["set"]["due"].as_u64() {
+                armed.push((timer, at, due));
+            }
+        }
+    }
+    None
 }
 
 fn headers(b: &mut Bench<'_>, file: usize) {

@@ -138,27 +138,9 @@ pub fn one_of_each(run: &Recorded) -> Vec<Mutant> {
         |line| input(line, "own").is_some() && changes(line),
         |lines, at| lines.insert(at + 1, lines[at].clone()),
     );
-    overdue(b);
     actors(b);
     storage(b);
     bench.mutants
-}
-
-/// A message is handled while a timer should have fired.
-fn overdue(b: &mut Bench<'_>) {
-    b.rearrange(
-        "an overdue timer is passed over",
-        |line| delivers(line, "Reported") && line.get("timers").is_none(),
-        |lines, at| {
-            let due = |line: &Value| {
-                let all = line["timers"].as_array()?.iter();
-                let mut polls = all.filter(|it| it["set"]["timer"] == "Poll");
-                polls.next().map(|it| it["set"]["due"].as_u64().expect("a time"))
-            };
-            let due = lines[..at].iter().rev().find_map(due).expect("a poll is armed");
-            lines[at]["at"] = json!(due + 1);
-        },
-    );
 }
 
 /// The actors are not those that have run.
@@ -240,7 +222,12 @@ pub fn sent_before_its_save(run: &Recorded) -> Mutant {
     }
     lines[starts[2]].as_object_mut().expect("a step").retain(|_, value| !value.is_null());
     run.files[WEST].lines = lines.iter().map(Value::to_string).collect();
-    Mutant { what: "a send before its save".to_owned(), run, options: Options::default() }
+    Mutant {
+        what: "a send before its save".to_owned(),
+        run,
+        options: Options::default(),
+        why: None,
+    }
 }
 
 /// Whether this part of a line can be changed without the run becoming impossible, or the trace one of another kind:
@@ -314,5 +301,5 @@ pub fn random(run: &Recorded, seed: u64) -> Option<Mutant> {
     run.files[file].lines = lines.iter().map(Value::to_string).collect();
     let name = &run.files[file].name;
     let what = format!("line {} of {name} {what}, seed {seed}", index + 1);
-    Some(Mutant { what, run, options: Options::default() })
+    Some(Mutant { what, run, options: Options::default(), why: None })
 }

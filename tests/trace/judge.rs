@@ -20,6 +20,10 @@ pub fn assert_accepted(report: &Report) {
 pub fn assert_rejected(judge: Judge, mutant: &Mutant) {
     let report = judge(&mutant.run, mutant.options);
     assert_eq!(report.verdict, Verdict::Rejected, "{}: {:?}", mutant.what, report.problem);
+    if let Some(why) = mutant.why {
+        let problem = report.problem.expect("a rejection says why");
+        assert!(problem.what.contains(why), "{}: {problem:?}", mutant.what);
+    }
 }
 
 /// The run is accepted in the order of its times, and in others.

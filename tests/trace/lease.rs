@@ -99,24 +99,9 @@ pub fn one_of_each(run: &Recorded) -> Vec<Mutant> {
     b.edit("a value out of its bounds", written, |line| {
         line["in"]["deliver"]["msg"]["Written"]["record"]["version"] = json!(u64::MAX);
     });
-    overdue(b);
     storage(b);
     send_before_its_save(b);
     bench.mutants
-}
-
-/// A message is handled while a timer should have fired.
-fn overdue(b: &mut Bench<'_>) {
-    let (file, index) = b.find("overdue", |line| {
-        delivers(line, "ReadOk") && sets(line, "Watch").is_none() && line.get("timers").is_none()
-    });
-    let mut lines = b.files[file].clone();
-    let mut dues = lines[..index].iter().filter_map(|line| {
-        Some(line["timers"][sets(line, "Poll")?]["set"]["due"].as_u64().expect("a time"))
-    });
-    let due = dues.next_back().expect("a poll is armed");
-    lines[index]["at"] = json!(due + 1);
-    b.add("an overdue timer is passed over", file, &lines, Options::default());
 }
 
 /// The storage was changed while the node was down.
@@ -250,5 +235,5 @@ pub fn random(run: &Recorded, seed: u64) -> Option<Mutant> {
     renumber(&mut values);
     run.files[file].lines = values.iter().map(Value::to_string).collect();
     what += &format!(", in {}, seed {seed}", run.files[file].name);
-    Some(Mutant { what, run, options: Options::default() })
+    Some(Mutant { what, run, options: Options::default(), why: None })
 }
