@@ -41,7 +41,7 @@ use serde::Deserialize;
 use crate::duration::{self, DurationError};
 use crate::lease::record::{NodeId, NodeSet};
 use crate::lease::timing::{Checked, Timing, TimingErrors};
-use crate::wire::seal::PublicKey;
+use crate::wire::seal::{PublicKey, without_secrets};
 
 mod error;
 mod keys;
@@ -188,7 +188,9 @@ impl Config {
     /// Every problem of the text.
     pub fn parse_in(text: &str, directory: &Path) -> Result<Self, ConfigErrors> {
         let raw: RawConfig = toml::from_str(text).map_err(|error| {
-            ConfigErrors::one(ConfigError::Format { reason: error.to_string().trim_end().into() })
+            // It repeats the line that it is about, in which a secret may be that ought to be in a file of its own.
+            let reason = without_secrets(error.to_string().trim_end());
+            ConfigErrors::one(ConfigError::Format { reason })
         })?;
         Reader::default().read(raw, directory)
     }

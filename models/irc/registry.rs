@@ -167,25 +167,25 @@ fn lie() -> Wish {
     Wish { at: 1, from: 0, msg: Msg::Call(Box::new(call)) }
 }
 
-fn modify_by_r() -> Wish {
+pub(super) fn modify_by_r() -> Wish {
     let expected = Version { n: 1, counter: 0 };
     ask(0, 6, Request::Modify { id: first(0), expected, resolve_names: true })
 }
 
-fn restored(scope: Scope, restores: [u8; 2]) -> Scope {
+pub(super) fn restored(scope: Scope, restores: [u8; 2]) -> Scope {
     Scope { restores: restores.to_vec(), ..scope }
 }
 
 /// The same, to the first state in which there is a request.
-fn put_back(scope: Scope, restores: [u8; 2]) -> Scope {
+pub(super) fn put_back(scope: Scope, restores: [u8; 2]) -> Scope {
     Scope { early_backup: true, ..restored(scope, restores) }
 }
 
-fn expiring(scope: Scope) -> Scope {
+pub(super) fn expiring(scope: Scope) -> Scope {
     Scope { pending: 1, clock: 1, ..scope }
 }
 
-fn forgetting(scope: Scope, clock: u64) -> Scope {
+pub(super) fn forgetting(scope: Scope, clock: u64) -> Scope {
     Scope { remember: 1, clock, ..scope }
 }
 

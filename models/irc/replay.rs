@@ -58,6 +58,23 @@ pub struct ReplayObserver {
     pub quotas: BTreeMap<u16, usize>,
 }
 
+impl Ghost {
+    /// This control plane was put back to a backup.
+    fn put_back(&mut self, node: u16) {
+        self.newest.remove(&node);
+        // What was dead on both sides may come back when both were put back since.
+        let dead: Vec<OpId> = self.dead.iter().map(|(&id, _)| id).collect();
+        for id in dead {
+            let Some(mut back) = self.dead.get(&id).cloned() else { continue };
+            back.insert(node);
+            match back.len() {
+                2.. => drop(self.dead.remove(&id)),
+                _ => drop(self.dead.insert(id, back)),
+            }
+        }
+    }
+}
+
 macro_rules! properties {
     ($($name:ident)*) => {
         /// The invariants that are judged at each step, by the names that the models give them.
@@ -122,17 +139,7 @@ impl Observer<Party> for ReplayObserver {
     fn intervene(&self, _: &ReplayWorld, state: &mut ReplayState, _: usize) {
         let Some((node, storage)) = state.ghost.offered.take() else { return };
         state.nodes[usize::from(node)].storage = Some(storage);
-        state.ghost.newest.remove(&node);
-        // What was dead on both sides may come back when both were put back since.
-        let dead: Vec<OpId> = state.ghost.dead.iter().map(|(&id, _)| id).collect();
-        for id in dead {
-            let Some(mut back) = state.ghost.dead.get(&id).cloned() else { continue };
-            back.insert(node);
-            match back.len() {
-                2.. => drop(state.ghost.dead.remove(&id)),
-                _ => drop(state.ghost.dead.insert(id, back)),
-            }
-        }
+        state.ghost.put_back(node);
     }
 
     fn canonical(&self, _: &ReplayWorld, _: &mut ReplayState) {}

@@ -283,6 +283,13 @@ mod tests {
             assert!(problem.starts_with(place) && problem.contains(what), "{to}: {problem}");
             assert!(!is_secret(&problem), "{problem}");
         }
+        // What is no TOML is repeated, but for the digits.
+        let secret = secret.trim_end();
+        let (named, digits) = secret.split_once(':').expect("a prefix and digits");
+        for text in [secret.to_owned(), format!("\"{secret}"), format!("[\"{secret}\"]")] {
+            let problem = refused(&good().replacen("\"12.key\"", &text, 1));
+            assert!(problem.contains(named) && !problem.contains(&digits[..8]), "{problem}");
+        }
         let problem = refused(&good().replacen("secret = ", "secrets = ", 1));
         assert!(problem.contains("unknown field `secrets`"), "{problem}");
         let five: String = (1..=5).map(key).collect();

@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 
 use super::Header;
 use crate::lease::record::NodeId;
-pub use key::{KEY_LEN, KeyError, PublicKey, SecretKey, is_secret};
+pub use key::{KEY_LEN, KeyError, PublicKey, SecretKey, is_secret, without_secrets};
 use window::Window;
 pub use window::{LIVES_MAX, WINDOW};
 

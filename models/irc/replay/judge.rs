@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use stateright::actor::Id;
 
-use super::{Ghost, ReplayObserver, ReplayState, ReplayWorld};
+use super::{Ghost, NodeOf, ReplayObserver, ReplayState, ReplayWorld};
 use crate::irc::audit;
 use crate::irc::facts::{Decision, OpId, Region};
 use crate::irc::ledger::{ControlState, Ledger, Link, Peer};
@@ -36,37 +36,48 @@ pub(super) fn observe(
         Action::Fire { node, .. } | Action::Recover(node) => node,
         _ => return,
     };
-    let index = usize::from(node);
+    let said = || match world.event(before, action) {
+        Event::Deliver { src, msg, .. } => Some((Id::from(usize::from(src)), msg)),
+        _ => None,
+    };
     let mut ghost = std::mem::take(&mut after.ghost);
-    if let Some(new) = control(after.nodes[index].state.as_ref()) {
-        let said = match world.event(before, action) {
-            Event::Deliver { src, msg, .. } => Some((Id::from(usize::from(src)), msg)),
-            _ => None,
-        };
-        let old = control(before.nodes[index].state.as_ref());
-        let ledgers = || {
-            let states = after.nodes.iter().filter_map(|node| control(node.state.as_ref()));
-            states.map(|state| &state.ledger)
-        };
-        let mut step = Step { observer, node, old, new, said, broken: BTreeSet::new() };
-        let touched = step.touched();
-        for &id in &touched {
-            step.judge(id);
-            step.is_kept("one_decision", stored::one_decision(ledgers(), id));
-            step.judge_death(id, &mut ghost, &after.nodes);
-        }
-        step.judge_call(&ghost);
-        step.note_tokens(&mut ghost);
-        step.judge_audit(&touched);
-        step.judge_claims(&mut ghost);
-        if let (Some(Storage::Control(old)), Some(Storage::Control(new))) =
-            (&before.nodes[index].storage, &after.nodes[index].storage)
-        {
-            step.judge_halves(old, new);
-        }
-        ghost.broken.append(&mut step.broken);
-    }
+    judge(observer, node, &before.nodes, said, &after.nodes, &mut ghost);
     after.ghost = ghost;
+}
+
+/// Judges a step of this node, which took all nodes from `before` to `after`.
+fn judge(
+    observer: &ReplayObserver,
+    node: u16,
+    before: &[NodeOf],
+    said: impl FnOnce() -> Option<(Id, Msg)>,
+    after: &[NodeOf],
+    ghost: &mut Ghost,
+) {
+    let index = usize::from(node);
+    let Some(new) = control(after[index].state.as_ref()) else { return };
+    let old = control(before[index].state.as_ref());
+    let ledgers = || {
+        let states = after.iter().filter_map(|node| control(node.state.as_ref()));
+        states.map(|state| &state.ledger)
+    };
+    let mut step = Step { observer, node, old, new, said: said(), broken: BTreeSet::new() };
+    let touched = step.touched();
+    for &id in &touched {
+        step.judge(id);
+        step.is_kept("one_decision", stored::one_decision(ledgers(), id));
+        step.judge_death(id, ghost, after);
+    }
+    step.judge_call(ghost);
+    step.note_tokens(ghost);
+    step.judge_audit(&touched);
+    step.judge_claims(ghost);
+    if let (Some(Storage::Control(old)), Some(Storage::Control(new))) =
+        (&before[index].storage, &after[index].storage)
+    {
+        step.judge_halves(old, new);
+    }
+    ghost.broken.append(&mut step.broken);
 }
 
 /// One step of a control plane, and what it has broken so far.
@@ -142,7 +153,7 @@ impl Step<'_> {
     }
 
     /// S5: what was dead on both sides never lives again, unless both were put back since.
-    fn judge_death(&mut self, id: OpId, ghost: &mut Ghost, nodes: &[super::NodeOf]) {
+    fn judge_death(&mut self, id: OpId, ghost: &mut Ghost, nodes: &[NodeOf]) {
         let mut ends = Vec::new();
         for state in nodes.iter().filter_map(|node| control(node.state.as_ref())) {
             let Some(one) = state.ledger.peerings.get(&id) else { continue };
@@ -293,4 +304,129 @@ fn is_alone(state: &ControlState, id: OpId, one: &Peering) -> bool {
         .peerings_of_its_pair(id, one)
         .filter(|&other| other != id)
         .all(|other| ledger.peerings.get(&other).is_none_or(|other| other.is_dead()))
+}
+
+#[cfg(test)]
+mod tests {
+    use stateright::{Model as _, Property};
+
+    use super::*;
+    use crate::irc::safeguards::Safeguards;
+    use crate::models::engine::{self, Limits};
+    use crate::models::irc::properties::{
+        accepted_in_time, dead_stays_dead, nothing_is_stuck, rank_never_falls,
+    };
+    use crate::models::irc::registry::{
+        accept, delete_by_a, delete_by_r, expiring, forgetting, modify_by_r, one, put_back,
+        restored,
+    };
+    use crate::models::irc::{IrcState, IrcWorld, Scope};
+    use crate::models::world::Node;
+
+    fn nodes(state: &IrcState) -> Vec<NodeOf> {
+        let nodes = state.nodes.iter().cloned();
+        nodes
+            .map(|Node { state, storage, timers, condition }| Node {
+                state: state.map(PartyState::Control),
+                storage,
+                timers,
+                condition,
+            })
+            .collect()
+    }
+
+    fn observer(world: &IrcWorld) -> ReplayObserver {
+        let planes = || world.actors.iter().map(|actor| &actor.control);
+        ReplayObserver {
+            keys: planes().map(|plane| (plane.region, plane.key)).collect(),
+            quotas: planes().map(|plane| (plane.me.0, plane.policy.quota[1])).collect(),
+        }
+    }
+
+    /// Judges the steps of a model's path as those of a run, and gives what each of them has newly broken.
+    fn judged(world: IrcWorld, path: &engine::Path<IrcWorld>) -> Vec<BTreeSet<&'static str>> {
+        let observer = observer(&world);
+        // What is judged is the step itself, not the form that stands for several states after it.
+        let plain = IrcWorld { canonical: false, ..world };
+        let mut ghost = Ghost::default();
+        let mut from = &path.start;
+        let mut broken = Vec::new();
+        for (action, to) in &path.steps {
+            let said = match plain.event(from, *action) {
+                Event::Deliver { src, msg, .. } | Event::Say { src, msg, .. } => {
+                    Some((Id::from(usize::from(src)), msg))
+                }
+                _ => None,
+            };
+            let (mut before, after) =
+                (nodes(from), nodes(&plain.next_state(from, *action).expect("it was taken")));
+            let moved = before.iter().zip(&after).position(|(old, new)| old != new);
+            if let Some(node) = moved {
+                let of = u16::try_from(node).expect("few nodes");
+                if matches!(action, Action::Intervene(_)) {
+                    before[node].state = None;
+                    before[node].storage.clone_from(&after[node].storage);
+                    ghost.put_back(of);
+                }
+                judge(&observer, of, &before, || said, &after, &mut ghost);
+            }
+            broken.push(std::mem::take(&mut ghost.broken));
+            from = to;
+        }
+        broken
+    }
+
+    /// What a model finds without a rule, a trace that tells the same steps is rejected for, and not before the step
+    /// that breaks it.
+    //= SPEC TRACE-8 test
+    #[test]
+    fn what_a_model_finds_is_found_in_a_run() {
+        let accepted = || one(vec![accept()]);
+        let rows: [(Safeguards, Scope, Property<IrcWorld>); 4] = [
+            (Safeguards::I_2_FACTS_JOIN, one(vec![accept(), modify_by_r()]), rank_never_falls()),
+            (
+                Safeguards::I_5_WATERMARK,
+                forgetting(one(vec![accept(), delete_by_r()]), 1),
+                dead_stays_dead(),
+            ),
+            (
+                Safeguards::I_38_DEADLINE_IN_TRANSACTION,
+                put_back(expiring(accepted()), [0, 1]),
+                accepted_in_time(),
+            ),
+            (
+                Safeguards::I_43_SEAL_WITH_ITS_FACTS,
+                restored(one(vec![accept(), delete_by_a()]), [1, 1]),
+                nothing_is_stuck(),
+            ),
+        ];
+        for (rule, scope, property) in rows {
+            let name = property.name;
+            let scope = Scope { safeguards: Safeguards::except(rule), ..scope };
+            let world = scope.world(vec![property]);
+            let mut found = engine::explore(&world, Limits::default(), |_| ());
+            let path = found.discoveries.remove(name).expect("without the rule it is broken");
+            let broken = judged(world, &path);
+            let first = broken.iter().position(|names| names.contains(name));
+            assert_eq!(first, Some(path.steps.len() - 1), "{}: {broken:?}", rule.id());
+        }
+    }
+
+    /// A peering that lives vanishes.
+    #[test]
+    fn what_lives_is_not_forgotten() {
+        let world = one(vec![]).world(Vec::new());
+        let observer = observer(&world);
+        let start = world.init_states().remove(0);
+        let mut said = Vec::new();
+        world.actions(&start, &mut said);
+        let states = said.into_iter().filter_map(|action| world.next_state(&start, action));
+        let is_born = |state: &IrcState| {
+            state.nodes[0].state.as_ref().is_some_and(|one| !one.ledger.peerings.is_empty())
+        };
+        let born = nodes(&states.into_iter().find(is_born).expect("it is created"));
+        let mut ghost = Ghost::default();
+        judge(&observer, 0, &born, || None, &nodes(&start), &mut ghost);
+        assert!(ghost.broken.contains("forgotten_is_dead"), "{:?}", ghost.broken);
+    }
 }

@@ -162,6 +162,17 @@ pub fn is_secret(text: &str) -> bool {
     text.contains(SECRET_PREFIX)
 }
 
+/// The text, with dots for the digits of every secret in it.
+pub fn without_secrets(text: &str) -> String {
+    let mut parts = text.split(SECRET_PREFIX);
+    let mut told = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        told =
+            told + SECRET_PREFIX + "..." + part.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+    }
+    told
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
