@@ -14,7 +14,7 @@ use crate::lease::client::Client;
 use crate::lease::elector::{Elector, Phase, Then};
 use crate::lease::host::{Host, HostState};
 use crate::lease::msg::{Msg, RequestId, Seq};
-use crate::lease::record::{Claim, Epoch, Expect, Holder, NodeId, NodeSet, Nonce, Record};
+use crate::lease::record::{Epoch, Expect, Holder, NodeId, NodeSet, Nonce, Record};
 use crate::lease::replica::{Replica, Table};
 use crate::lease::safeguards::Safeguards;
 use crate::lease::store::LeaseStore;
@@ -112,8 +112,10 @@ pub enum Outside {
     HandOver,
     /// An operator makes the holder step down.
     StepDown,
-    /// Somebody else writes the record and changes neither holder nor epoch.
+    /// The store's operator writes the record and changes neither holder nor epoch.
     ForeignField,
+    /// A node that has no part in the lease frees it.
+    Stranger,
 }
 
 /// Watches a lease world.
@@ -311,21 +313,23 @@ impl Observer<Member> for LeaseObserver {
     fn inputs(&self, world: &LeaseWorld, state: &LeaseState) -> Vec<Said<Member>> {
         let mut said = Vec::new();
         for &outside in &self.outside {
-            if outside == Outside::ForeignField {
+            if matches!(outside, Outside::ForeignField | Outside::Stranger) {
                 let Some(record) = self.record(state).filter(|record| !record.is_free()) else {
                     continue;
                 };
                 if state.nodes[self.store].state.is_none() {
                     continue;
                 }
-                let claim = Claim { lease: record.claim.lease, ..record.claim.clone() };
-                let msg = Msg::Write {
-                    nonce: Nonce::NONE,
-                    expect: Expect::Version(record.version),
-                    claim,
-                };
-                // In the name of a node that is not there: its answer goes nowhere.
-                said.push(Said { dst: self.store, src: world.actors.len(), msg });
+                let mut claim = record.claim.clone();
+                let mut src = self.store;
+                if outside == Outside::Stranger {
+                    (claim.holder, claim.epoch) = (None, claim.epoch + 1);
+                    // A node that is not there: its answer goes nowhere.
+                    src = world.actors.len();
+                }
+                let expect = Expect::Version(record.version);
+                let msg = Msg::Write { nonce: Nonce::NONE, expect, claim };
+                said.push(Said { dst: self.store, src, msg });
                 continue;
             }
             for (host, phase) in self.phases(state) {
@@ -342,7 +346,7 @@ impl Observer<Member> for LeaseObserver {
                     Outside::StepDown => {
                         said.push(Said { dst: host, src: host, msg: Msg::StepDown { epoch } });
                     }
-                    Outside::ForeignField => {}
+                    Outside::ForeignField | Outside::Stranger => {}
                 }
             }
         }
@@ -731,7 +735,7 @@ impl Cluster {
             })
             .collect();
         let hints = if self.hints { hosts.iter().collect() } else { Vec::new() };
-        actors.push(Member::Store(LeaseStore { hints, safeguards: self.safeguards }));
+        actors.push(Member::Store(LeaseStore { hosts, hints, safeguards: self.safeguards }));
         if let Some(writes) = &self.writes {
             let script =
                 writes.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();

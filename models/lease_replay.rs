@@ -8,7 +8,7 @@ use super::replay::{Monitor, Replayed, Seen};
 use super::world::{Budget, Faults, Network, Time, World};
 use crate::lease::elector::Phase;
 use crate::lease::msg::Msg;
-use crate::lease::record::{Epoch, Nonce};
+use crate::lease::record::{Epoch, NodeSet, Nonce};
 use crate::lease::safeguards::Safeguards;
 use crate::lease::store::LeaseStore;
 use crate::lease::timing::Timing;
@@ -55,7 +55,7 @@ impl Replayed for Member {
         }
         let Some((store, _)) = store else { return Err("no host has left a trace".to_owned()) };
         // Whoever has no part in the lease never starts, whatever it is.
-        let idle = Self::Store(LeaseStore { hints: Vec::new(), safeguards });
+        let idle = Self::Store(LeaseStore { hosts: NodeSet::EMPTY, hints: Vec::new(), safeguards });
         let mut properties = vec![
             properties::unique_holder_per_epoch(),
             properties::read_only_under_another(),

@@ -652,6 +652,7 @@ pub fn mutants() -> Vec<Row> {
             || takeover_world(2, Safeguards::ALL),
         ],
     );
+    without!(L_43_HOSTS_WRITE, single_writer, 9, told(base(), Outside::Stranger, 1));
     without!(
         L_41_IN_SYNC_SET,
         no_lost_ack,

@@ -112,10 +112,12 @@ impl Actor for Member {
         }
     }
 
-    fn on_msg(&self, _: Id, state: &mut Cow<'_, MemberState>, src: Id, msg: Msg, o: &mut Out) {
+    fn on_msg(&self, me: Id, state: &mut Cow<'_, MemberState>, src: Id, msg: Msg, o: &mut Out) {
         match (self, state.to_mut()) {
             (Self::Host(host), MemberState::Host(state)) => host.on_msg(state, src, &msg, o),
-            (Self::Store(store), MemberState::Store(record)) => store.on_msg(record, src, &msg, o),
+            (Self::Store(store), MemberState::Store(record)) => {
+                store.on_msg(me, record, src, &msg, o);
+            }
             (Self::Client(client), MemberState::Client(state)) => {
                 client.on_msg(state, src, &msg, o);
             }

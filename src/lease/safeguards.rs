@@ -122,6 +122,10 @@ bitflags! {
         /// that needs longer than the retry would only ever answer requests that have been replaced:
         /// nobody is ever elected, and whoever leads cannot renew.
         const L_42_RETRY_KEEPS_NAME = 1 << 43;
+        /// The store takes a write from a host of the lease only, and of the host itself.
+        ///
+        /// Without it any node that can reach the store, of another lease perhaps, can free a lease that is held.
+        const L_43_HOSTS_WRITE = 1 << 44;
     }
 }
 

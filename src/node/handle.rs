@@ -105,6 +105,8 @@ pub struct Spec<A: Actor> {
     /// What the numbers in the storage stand for, where that is not fixed: a storage whose numbers stand for
     /// something else is refused.
     pub legend: Option<Legend>,
+    /// The names of the leases, by index: a storage that has the rows of another lease under one of these is refused.
+    pub leases: BTreeMap<u16, String>,
     /// The actors, each with the index of its lease.
     pub actors: Vec<(u16, A)>,
     /// What is done for messages of an actor to itself.
@@ -129,6 +131,7 @@ impl<A: Runnable> Spec<A> {
             peers,
             storage: None,
             legend: None,
+            leases: BTreeMap::new(),
             actors: Vec::new(),
             hooks: Box::new(|_: u16, _: &A::Msg| HandBack::Now),
             seal: Box::new(Plain),

@@ -61,6 +61,7 @@ pub fn spec(config: &Config, name: &str) -> Result<Spec<Member>, LaunchError> {
     let mut spec = Spec::new(config.cluster.clone(), node.id, Bind::To(node.address), peers);
     spec.storage = Some(node.storage.clone());
     spec.seal = keys::seal(config, node)?;
+    spec.leases = leases_of(config, node).map(|it| (it.index, it.name.clone())).collect();
     spec.actors = config
         .leases
         .iter()
@@ -90,8 +91,8 @@ fn member(node: &Node, lease: &Lease) -> Option<Member> {
     match node.role {
         Role::Host => Some(host(node.id, lease)),
         Role::Store => {
-            let hints = lease.hosts.clone();
-            Some(Member::Store(LeaseStore { hints, safeguards: Safeguards::ALL }))
+            let (hosts, hints) = (lease.host_set(), lease.hosts.clone());
+            Some(Member::Store(LeaseStore { hosts, hints, safeguards: Safeguards::ALL }))
         }
         Role::Client => Some(Member::Client(Client {
             me: node.id,
@@ -190,6 +191,51 @@ mod tests {
         let replica = host.replica.as_ref().unwrap();
         assert_eq!(replica.safeguards, Safeguards::ALL);
         assert_eq!(replica.resend.as_millis(), 700);
+    }
+
+    #[test]
+    fn a_store_knows_who_may_write_which_record() {
+        let config = Config::parse(FILE).unwrap();
+        let spec = spec(&config, "s").unwrap();
+        let hosts = spec.actors.iter().map(|(_, member)| match member {
+            Member::Store(store) => store.hosts.iter().map(|node| node.0).collect::<Vec<_>>(),
+            _ => panic!("a store"),
+        });
+        assert_eq!(hosts.collect::<Vec<_>>(), [[0, 1], [1, 2]]);
+    }
+
+    /// Two nodes of which one has read the list in another order would hold one lease each, and mean the same.
+    //= SPEC LEASE-40 test
+    #[test]
+    fn the_rows_of_a_lease_are_never_those_of_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let start = |file: &str, name: &str| {
+            let mut spec = spec(&Config::parse(file).unwrap(), name).unwrap();
+            spec.bind = Bind::To("127.0.0.1:0".parse().unwrap());
+            spec.storage = Some(directory.path().join(name));
+            crate::node::Node::start(spec).map(|handle| drop(handle.kill()))
+        };
+        let swapped = FILE.replace("\"orders\"", "\"x\"").replace("\"stock\"", "\"orders\"");
+        let swapped = swapped.replace("\"x\"", "\"stock\"");
+        for name in ["b", "s", "w"] {
+            assert_eq!(start(FILE, name), Ok(()), "{name}");
+            let error = start(&swapped, name).unwrap_err().to_string();
+            assert!(error.contains("keeps lease \"orders\" at place 1"), "{error}");
+            assert!(error.contains("put the list back in its order"), "{error}");
+            assert_eq!(start(FILE, name), Ok(()), "it was left as it is");
+        }
+        // It has no part in the lease that another name has now, and none of its rows.
+        let renamed = FILE.replace("\"orders\"", "\"orders-2\"");
+        assert_eq!(start(FILE, "c"), Ok(()));
+        assert_eq!(start(&renamed, "c"), Ok(()));
+        // A lease that was added has a place of its own.
+        let lease = "[[lease]]\nname = \"bonds\"\nhosts = [\"c\", \"b\"]\nstore = \"s\"\n";
+        let more = FILE.to_owned() + lease;
+        assert_eq!(start(&more, "b"), Ok(()));
+        assert_eq!(start(FILE, "b"), Ok(()), "one that is not among the leases is kept");
+        let others = FILE.to_owned() + &lease.replace("bonds", "cash");
+        let error = start(&others, "b").unwrap_err().to_string();
+        assert!(error.contains("keeps lease \"bonds\" at place 3"), "{error}");
     }
 
     #[test]

@@ -235,7 +235,8 @@ fn open<'a, A: Runnable>(
     inbox: mpsc::Receiver<(u16, A::Msg)>,
     mut publishers: Publishers<A>,
 ) -> Result<(Loop<'a, A>, Opened), StartError> {
-    let Spec { cluster, me, bind, peers, storage, legend, actors, hooks, seal, recorder } = spec;
+    let Spec { cluster, me, bind, peers, storage, legend, leases, actors, hooks, seal, recorder } =
+        spec;
     if usize::from(me.0) >= peers.len() {
         return Err(StartError::NotInAddressBook { me, nodes: peers.len() });
     }
@@ -258,6 +259,7 @@ fn open<'a, A: Runnable>(
             if let Some(legend) = &legend {
                 store.agree_on_legend(legend)?;
             }
+            store.agree_on_leases(&leases)?;
             for (lease, _) in &actors {
                 saved.push(store.restore::<A::Storage>(*lease)?);
             }

@@ -139,6 +139,22 @@ pub enum StorageError {
         /// What the cluster file has.
         expected: Legend,
     },
+    /// A lease's rows would be taken for those of another.
+    #[error(
+        "{} keeps lease {found:?} at place {} of the cluster file's leases, where the file has {expected:?} now: what \
+         is stored and sent names a lease by its place, so put the list back in its order; add leases at its end only",
+        path.display(), u32::from(*place) + 1
+    )]
+    OtherLease {
+        /// The file.
+        path: PathBuf,
+        /// The place in the list, from 0.
+        place: u16,
+        /// Whose rows it has.
+        found: String,
+        /// Which lease the cluster file has there.
+        expected: String,
+    },
     /// It belongs to a node of another cluster.
     #[error("{} belongs to cluster {found:?}, not {expected:?}: name this cluster's file", path.display())]
     WrongCluster {

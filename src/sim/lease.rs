@@ -169,7 +169,8 @@ impl Cluster {
                 })
             })
             .collect();
-        actors.push(Member::Store(LeaseStore { hints: hosts.iter().collect(), safeguards }));
+        let hints = hosts.iter().collect();
+        actors.push(Member::Store(LeaseStore { hosts, hints, safeguards }));
         actors.extend((0..self.clients).map(|index| {
             let (me, hosts) = (NodeId(self.client(index)), hosts.iter().collect());
             Member::Client(Client { me, hosts, retry: timing.retry, script: Vec::new() })

@@ -88,8 +88,10 @@ impl Leases {
                 Member::Host(Host { elector, replica: None })
             }));
         }
-        let store = Member::Store(LeaseStore { hints: Vec::new(), safeguards });
-        actors.extend((0..self.leases).map(|_| store.clone()));
+        actors.extend((0..self.leases).map(|lease| {
+            let hosts = self.hosts(lease).map(NodeId).collect();
+            Member::Store(LeaseStore { hosts, hints: Vec::new(), safeguards })
+        }));
         let (cluster, local) = ("simulated".to_owned(), timing.hook / 2);
         Setup { cluster, actors, duties: self.duties, local }
     }

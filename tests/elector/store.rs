@@ -39,13 +39,47 @@ fn a_refusal_shows_the_record_and_changes_nothing() {
     let store = bench.store();
     let record = bench.record();
     let nonce = Nonce { by: Holder { node: NodeId(1), incarnation: 1 }, n: 77 };
+    let claim = Claim { holder: Some(nonce.by), ..record.claim.clone() };
     for version in [0, 2] {
-        let (expect, claim) = (Expect::Version(version), record.claim.clone());
+        let (expect, claim) = (Expect::Version(version), claim.clone());
         let effects = bench.say(1, store, Msg::Write { nonce, expect, claim });
         let refusal = Msg::Conflict { nonce, record: record.clone() };
         assert_eq!(effects, [Effect::Send(Id::from(1), refusal)]);
     }
     assert_eq!(bench.record(), record);
+}
+
+/// Whoever writes for another, or has no part in the lease, is not heard; the operator of the store is.
+//= SPEC LEASE-39 test
+#[test]
+fn a_host_writes_only_about_itself_and_others_write_nothing() {
+    let mut bench = Bench::new(2).elected();
+    let store = bench.store();
+    let record = bench.record();
+    let life = |node| Holder { node: NodeId(node), incarnation: 1 };
+    let write = |by: u16, holder: Option<u16>| {
+        let claim = Claim { holder: holder.map(life), epoch: 2, ..record.claim.clone() };
+        let nonce = Nonce { by: life(by), n: 77 };
+        Msg::Write { nonce, expect: Expect::Version(record.version), claim }
+    };
+    let client = bench.client();
+    for (from, by, holder) in [
+        (1, 1, Some(0)),
+        (1, 0, Some(0)),
+        (client, client, None),
+        (client, client, Some(client)),
+        (client, 1, Some(1)),
+        (60, 60, None),
+    ] {
+        assert_eq!(bench.say(from, store, write(by, holder)), [], "{from} {holder:?}");
+    }
+    assert_eq!(bench.record(), record);
+    let effects = bench.say(store, store, write(60, None));
+    assert!(matches!(&effects[..], [Effect::Save(_)]), "{effects:?}");
+    assert!(bench.record().is_free());
+    let mut bench = Bench::new(2).elected();
+    let effects = bench.say(1, store, write(1, Some(1)));
+    assert!(matches!(&effects[..], [Effect::Save(_), Effect::Send(..)]), "{effects:?}");
 }
 
 //= SPEC LEASE-28 test

@@ -73,7 +73,7 @@ impl Shape {
             .iter()
             .map(|me| Member::Host(Host { elector: elector(me), replica: None }))
             .collect();
-        actors.push(Member::Store(LeaseStore { hints: Vec::new(), safeguards }));
+        actors.push(Member::Store(LeaseStore { hosts, hints: Vec::new(), safeguards }));
         actors
     }
 

@@ -1,13 +1,15 @@
-//! What the numbers in a control plane's rows stand for.
+//! What the numbers in a node's rows stand for.
 //!
-//! A ledger knows regions by their places in the cluster file, and time by ticks of the region's clock. So the names
+//! A row names its lease by the place in the cluster file, so the names lie beside the rows. A ledger knows regions by their places in the cluster file, and time by ticks of the region's clock. So the names
 //! in the order of the file, and the length of a tick, lie in the file beside the rows, and in every copy of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use redb::{Durability, ReadableDatabase};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,6 +18,8 @@ use super::{
 
 /// The key of the legend in the table `meta`.
 const KEY: &str = "legend";
+/// The key of the leases' names in the table `meta`.
+const LEASES: &str = "leases";
 /// The index of the actor whose rows need a legend: a node of a region has one actor.
 const INDEX: u16 = 0;
 
@@ -70,26 +74,61 @@ impl Store {
         if self.legend()?.as_ref() == Some(legend) {
             return Ok(());
         }
-        let value = postcard::to_stdvec(legend).expect("memory is the only limit");
+        self.write_meta(KEY, legend)
+    }
+
+    fn legend(&self) -> Result<Option<Legend>, StorageError> {
+        self.read_meta(KEY)
+    }
+
+    /// Checks that the rows of each of these leases, named by place, are that lease's, and makes it durable, to be
+    /// called before any row is saved. What is kept of a lease that is not among them is nobody else's either.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::OtherLease`] if a row of one would be taken for another's, and if the names cannot be made
+    /// durable.
+    //= SPEC LEASE-40
+    pub fn agree_on_leases(&mut self, leases: &BTreeMap<u16, String>) -> Result<(), StorageError> {
+        let known: BTreeMap<u16, String> = self.read_meta(LEASES)?.unwrap_or_default();
+        let other = leases.iter().find_map(|(&place, expected)| {
+            let found = known.get(&place).filter(|found| *found != expected)?;
+            Some((place, found.clone(), expected.clone()))
+        });
+        if let Some((place, found, expected)) = other {
+            return Err(StorageError::OtherLease {
+                path: self.path.clone(),
+                place,
+                found,
+                expected,
+            });
+        }
+        let mut all = known.clone();
+        all.extend(leases.clone());
+        if all == known { Ok(()) } else { self.write_meta(LEASES, &all) }
+    }
+
+    fn write_meta(&self, key: &str, value: &impl Serialize) -> Result<(), StorageError> {
+        let value = postcard::to_stdvec(value).expect("memory is the only limit");
         let write = || -> Result<(), redb::Error> {
             let mut txn = self.db.begin_write()?;
             txn.set_durability(Durability::Immediate)?;
-            txn.open_table(META)?.insert(KEY, seal(KEY.as_bytes(), &value).as_slice())?;
+            txn.open_table(META)?.insert(key, seal(key.as_bytes(), &value).as_slice())?;
             Ok(txn.commit()?)
         };
         write().map_err(|error| commit_error(&self.path, &error))
     }
 
-    fn legend(&self) -> Result<Option<Legend>, StorageError> {
+    fn read_meta<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StorageError> {
         let read = || -> Result<Option<Vec<u8>>, redb::Error> {
             let meta = self.db.begin_read()?.open_table(META)?;
-            Ok(redb::ReadableTable::get(&meta, KEY)?.map(|value| value.value().to_vec()))
+            Ok(redb::ReadableTable::get(&meta, key)?.map(|value| value.value().to_vec()))
         };
         let sealed = read().map_err(|error| corrupt(&self.path, &error))?;
         let Some(sealed) = sealed else { return Ok(None) };
-        let legend =
-            unseal(KEY.as_bytes(), &sealed).and_then(|value| postcard::from_bytes(value).ok());
-        legend.map(Some).ok_or_else(|| missing(&self.path))
+        let value =
+            unseal(key.as_bytes(), &sealed).and_then(|value| postcard::from_bytes(value).ok());
+        value.map(Some).ok_or_else(|| missing(&self.path))
     }
 }
 
