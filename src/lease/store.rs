@@ -30,20 +30,18 @@ impl LeaseStore {
             Msg::Read { nonce } => {
                 o.send(src, Msg::ReadOk { nonce: *nonce, record: record.clone() });
             }
-            // Its operator looks at the record and waits for no answer.
-            Msg::Write { nonce, expect, claim } if src == me => {
-                if self.write(record, *nonce, *expect, claim, o) {
-                    self.hint(src, record, o);
-                }
-            }
-            Msg::Write { nonce, expect, claim } if self.is_theirs(src, claim) => {
+            Msg::Write { nonce, expect, claim } if src == me || self.is_theirs(src, claim) => {
                 let is_written = self.write(record, *nonce, *expect, claim, o);
                 let (nonce, record) = (*nonce, record.clone());
+                let version = record.version;
+                // An operator at the store's own node looks at the record, and waits for no answer.
+                if src != me {
+                    let written = Msg::Written { nonce, record: record.clone() };
+                    o.send(src, if is_written { written } else { Msg::Conflict { nonce, record } });
+                }
                 if is_written {
-                    o.send(src, Msg::Written { nonce, record: record.clone() });
-                    self.hint(src, &record, o);
-                } else {
-                    o.send(src, Msg::Conflict { nonce, record });
+                    let others = self.hints.iter().filter(|&&host| Id::from(host) != src);
+                    others.for_each(|&host| o.send(host.into(), Msg::Changed { version }));
                 }
             }
             _ => {}
@@ -82,13 +80,5 @@ impl LeaseStore {
         *record = Record { version, nonce, claim: claim.clone() };
         o.save(Storage::Store(record.clone()));
         true
-    }
-
-    fn hint(&self, src: Id, record: &Record, o: &mut Out) {
-        for &host in &self.hints {
-            if Id::from(host) != src {
-                o.send(host.into(), Msg::Changed { version: record.version });
-            }
-        }
     }
 }
