@@ -124,6 +124,16 @@ pub fn verify<'a>(
     }
 }
 
+/// Where a chain ends that goes on from `begin` with these entries; none if they are not its next ones.
+pub fn end_of<'a>(
+    begin: (u64, Link),
+    entries: impl IntoIterator<Item = (u64, &'a Entry)>,
+) -> Option<(u64, Link)> {
+    entries.into_iter().try_fold(begin, |(next, before), (number, entry)| {
+        (number == next && entry.before == before).then(|| (number + 1, entry.link()))
+    })
+}
+
 impl Ledger {
     /// What the owner of this side of a peering sees; none if it is not here.
     pub fn label(&self, id: OpId) -> Option<Label> {

@@ -251,18 +251,12 @@ impl Step<'_> {
         let labels = |&id: &OpId| (Some(id), old.label(id), new.label(id));
         let changed: Vec<(Option<OpId>, Option<Label>, Option<Label>)> =
             touched.iter().map(labels).filter(|(_, from, to)| from != to).collect();
-        let mut written = Vec::new();
-        let (mut number, mut link): (u64, audit::Link) = old.head.audited;
-        let mut is_chain = true;
-        for (&entry_number, entry) in new.audit.starting_at(old.head.audited.0) {
-            is_chain &= entry_number == number && entry.before == link;
-            (number, link) = (entry_number + 1, entry.link());
-            // A command has an entry of its own, in which nothing changes for an owner.
-            if entry.from != entry.to {
-                written.push((entry.id, entry.from, entry.to));
-            }
-        }
-        let is_whole = is_chain && (number, link) == new.head.audited;
+        let entries = new.audit.starting_at(old.head.audited.0);
+        let added: Vec<_> = entries.map(|(&number, entry)| (number, entry)).collect();
+        // A command has an entry of its own, in which nothing changes for an owner.
+        let told = added.iter().map(|(_, entry)| entry).filter(|entry| entry.from != entry.to);
+        let written: Vec<_> = told.map(|entry| (entry.id, entry.from, entry.to)).collect();
+        let is_whole = audit::end_of(old.head.audited, added) == Some(new.head.audited);
         self.is_kept("audited", is_whole && changed == written);
     }
 
