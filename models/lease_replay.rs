@@ -53,7 +53,14 @@ impl Replayed for Member {
             safeguards &= host.elector.safeguards;
             hosts.push(node);
         }
-        let Some((store, _)) = store else { return Err("no host has left a trace".to_owned()) };
+        let Some((store, named)) = store else {
+            return Err("no host has left a trace".to_owned());
+        };
+        if let Some(Some(Self::Store(known))) = actors.get(usize::from(store.0))
+            && known.hosts != named
+        {
+            return Err(format!("the store, node {}, has other hosts than they have", store.0));
+        }
         // Whoever has no part in the lease never starts, whatever it is.
         let idle = Self::Store(LeaseStore { hosts: NodeSet::EMPTY, hints: Vec::new(), safeguards });
         let mut properties = vec![

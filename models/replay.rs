@@ -18,7 +18,7 @@ use stateright::{Expectation, Model};
 
 use super::world::{Action, Flight, Observer, StateOf, Subject, World};
 use crate::trace::format::{Heard, Hex, StepOf};
-use crate::trace::read::{Fault, stored};
+use crate::trace::read::{Fault, Logged};
 use crate::trace::{Traced, digest_of};
 
 /// How many of its datagrams a sender is remembered by.
@@ -318,13 +318,13 @@ impl<A: Replayed> Global<A> {
     //= SPEC TRACE-4
     pub fn step(
         &mut self,
-        line: u64,
         node: u16,
-        told: &StepOf<A>,
+        logged: &Logged<A>,
         shared: Option<u64>,
     ) -> Result<(), Fault> {
-        let index = usize::from(node);
-        let (action, label) = self.prepare(line, node, told)?;
+        let Logged { line, step: told, found } = logged;
+        let (line, index) = (*line, usize::from(node));
+        let (action, label) = self.prepare(line, node, told, found.as_ref())?;
         let next = self.take(line, &self.state, action)?;
         let before = std::mem::replace(&mut self.state, next);
         let found = Hex(A::digest(self.state.nodes[index].state.as_ref().expect("it runs")));
@@ -372,6 +372,7 @@ impl<A: Replayed> Global<A> {
         line: u64,
         node: u16,
         told: &StepOf<A>,
+        found: Option<&(A::Storage, Hex)>,
     ) -> Result<(Action, String), Fault> {
         let index = usize::from(node);
         let flight =
@@ -379,11 +380,10 @@ impl<A: Replayed> Global<A> {
         match &told.input {
             Heard::Start { .. } => {
                 if !std::mem::replace(&mut self.started[index], true) {
-                    let found = stored::<A>(line, &told.input)?;
-                    self.state.nodes[index].storage = found.map(|(storage, _)| storage);
+                    self.state.nodes[index].storage = found.map(|(storage, _)| storage.clone());
                     A::before_the_trace(&mut self.state, index);
                 } else {
-                    self.put_back(line, node, told)?;
+                    self.put_back(line, node, found)?;
                 }
                 Ok((Action::Recover(node), "start".to_owned()))
             }
@@ -434,15 +434,19 @@ impl<A: Replayed> Global<A> {
 
     /// A life begins from what the one before has left, or from a backup that was put back.
     //= SPEC TRACE-9
-    fn put_back(&mut self, line: u64, node: u16, told: &StepOf<A>) -> Result<(), Fault> {
+    fn put_back(
+        &mut self,
+        line: u64,
+        node: u16,
+        found: Option<&(A::Storage, Hex)>,
+    ) -> Result<(), Fault> {
         let index = usize::from(node);
-        let found = stored::<A>(line, &told.input)?;
         let known = self.state.nodes[index].storage.as_ref();
         let known = known.map(|storage| Hex(A::storage_digest(storage)));
         let Some((storage, _)) = found.filter(|(_, digest)| Some(*digest) != known) else {
             return Ok(());
         };
-        A::offer(&mut self.state, index, storage);
+        A::offer(&mut self.state, index, storage.clone());
         self.state = self.take(line, &self.state, Action::Intervene(0))?;
         self.restored += 1;
         *self.coverage.entry("restore".to_owned()).or_default() += 1;

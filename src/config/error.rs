@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::*;
+use crate::wire::seal::without_secrets;
 
 /// Something that is allowed but unwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -478,7 +479,8 @@ impl<'a> IntoIterator for &'a ConfigErrors {
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, error) in self.errors.iter().enumerate() {
-            write!(f, "{}{error}", if i > 0 { "\n" } else { "" })?;
+            let text = without_secrets(&error.to_string());
+            write!(f, "{}{text}", if i > 0 { "\n" } else { "" })?;
         }
         Ok(())
     }

@@ -215,27 +215,33 @@ mod tests {
             spec.storage = Some(directory.path().join(name));
             crate::node::Node::start(spec).map(|handle| drop(handle.kill()))
         };
+        let lease = "[[lease]]\nname = \"bonds\"\nhosts = [\"c\", \"b\"]\nstore = \"s\"\n";
+        let (head, first) = FILE.split_at(FILE.find("[[lease]]").unwrap());
         let swapped = FILE.replace("\"orders\"", "\"x\"").replace("\"stock\"", "\"orders\"");
         let swapped = swapped.replace("\"x\"", "\"stock\"");
         for name in ["b", "s", "w"] {
             assert_eq!(start(FILE, name), Ok(()), "{name}");
             let error = start(&swapped, name).unwrap_err().to_string();
-            assert!(error.contains("keeps lease \"orders\" at place 1"), "{error}");
-            assert!(error.contains("put the list back in its order"), "{error}");
+            assert!(error.contains("has lease \"orders\" at place 1"), "{error}");
+            assert!(error.contains("give it its place and its name back"), "{error}");
             assert_eq!(start(FILE, name), Ok(()), "it was left as it is");
         }
         // It has no part in the lease that another name has now, and none of its rows.
         let renamed = FILE.replace("\"orders\"", "\"orders-2\"");
         assert_eq!(start(FILE, "c"), Ok(()));
         assert_eq!(start(&renamed, "c"), Ok(()));
+        // It would find nothing at the new place, and begin the lease anew.
+        let inserted = format!("{head}{lease}{first}");
+        assert_eq!(start(FILE, "a"), Ok(()));
+        let error = start(&inserted, "a").unwrap_err().to_string();
+        assert!(error.contains("has lease \"orders\" at place 1"), "{error}");
         // A lease that was added has a place of its own.
-        let lease = "[[lease]]\nname = \"bonds\"\nhosts = [\"c\", \"b\"]\nstore = \"s\"\n";
         let more = FILE.to_owned() + lease;
         assert_eq!(start(&more, "b"), Ok(()));
         assert_eq!(start(FILE, "b"), Ok(()), "one that is not among the leases is kept");
         let others = FILE.to_owned() + &lease.replace("bonds", "cash");
         let error = start(&others, "b").unwrap_err().to_string();
-        assert!(error.contains("keeps lease \"bonds\" at place 3"), "{error}");
+        assert!(error.contains("has lease \"bonds\" at place 3"), "{error}");
     }
 
     #[test]

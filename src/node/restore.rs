@@ -453,6 +453,6 @@ mod tests {
         committer.save(INDEX, Row::difference(None, &Storage::Control(ledger(&[(1, 5)], 1))));
         committer.finish();
         let error = read(&now, &file("bare")).unwrap_err().to_string();
-        assert!(error.contains("legend is missing"), "{error}");
+        assert!(error.contains("\"legend\" is missing"), "{error}");
     }
 }

@@ -139,10 +139,11 @@ pub enum StorageError {
         /// What the cluster file has.
         expected: Legend,
     },
-    /// A lease's rows would be taken for those of another.
+    /// A lease's rows would be taken for those of another, or not be found.
     #[error(
-        "{} keeps lease {found:?} at place {} of the cluster file's leases, where the file has {expected:?} now: what \
-         is stored and sent names a lease by its place, so put the list back in its order; add leases at its end only",
+        "{} has lease {found:?} at place {} of the cluster file's leases, and the file has it elsewhere or another one \
+         there: what is stored and sent names a lease by its place, so give it its place and its name back; add leases \
+         at the end only, and leave one that is gone where it is",
         path.display(), u32::from(*place) + 1
     )]
     OtherLease {
@@ -150,10 +151,8 @@ pub enum StorageError {
         path: PathBuf,
         /// The place in the list, from 0.
         place: u16,
-        /// Whose rows it has.
+        /// The lease that it has there.
         found: String,
-        /// Which lease the cluster file has there.
-        expected: String,
     },
     /// It belongs to a node of another cluster.
     #[error("{} belongs to cluster {found:?}, not {expected:?}: name this cluster's file", path.display())]

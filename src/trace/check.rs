@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::clocks::{Clocks, Rate};
 use super::format::{Header, Heard, StepOf};
-use super::read::Fault;
+use super::read::{Fault, Logged};
 pub use super::stream::{Growing, Source};
 use super::stream::{Reading, Stream, Told, rest, stream};
 use crate::models::replay::{Global, Known, Replayed};
@@ -281,7 +281,7 @@ impl<A: Replayed> Merge<'_, A> {
 
     /// Whether a trace's next line can come now; if not, why.
     fn is_ready(&self, stream: &Stream<A>) -> Result<(), (u64, String)> {
-        let Some(Told::Step(line, step)) = &stream.head else { return Ok(()) };
+        let Some(Told::Step(Logged { line, step, .. })) = &stream.head else { return Ok(()) };
         let Heard::Deliver { src, inc, seq, .. } = step.input else { return Ok(()) };
         let Some(global) = self.globals.get(&step.lease) else { return Ok(()) };
         if global.knows(src, inc, seq) != Known::NotYet {
@@ -372,7 +372,7 @@ impl<A: Replayed> Merge<'_, A> {
                     Ok(())
                 })
             }
-            Told::Step(line, step) => self.step(index, line, &step),
+            Told::Step(logged) => self.step(index, &logged),
             Told::Fault(fault) => Err(fault),
             Told::End { left, steps, late } => {
                 let report = &mut self.report;
@@ -393,7 +393,9 @@ impl<A: Replayed> Merge<'_, A> {
         Ok(())
     }
 
-    fn step(&mut self, index: usize, line: u64, step: &StepOf<A>) -> Result<(), Fault> {
+    fn step(&mut self, index: usize, logged: &Logged<A>) -> Result<(), Fault> {
+        let Logged { line, step, .. } = logged;
+        let line = *line;
         let Self { streams, globals, clocks, watcher, .. } = self;
         let stream = &streams[index];
         let one_clock =
@@ -411,7 +413,7 @@ impl<A: Replayed> Merge<'_, A> {
         {
             clocks.message(src, sent, node, step.at);
         }
-        global.step(line, node, step, shared)?;
+        global.step(node, logged, shared)?;
         if let Some(watcher) = watcher {
             watcher(global, node, line, Shown::Step(step));
         }

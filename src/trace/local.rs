@@ -13,7 +13,7 @@ use stateright::actor::Id;
 use super::Traced;
 use super::backups::Backups;
 use super::format::{Header, Heard, Hex, StepOf, TimerChange};
-use super::read::{Fault, stored};
+use super::read::{Fault, Logged};
 use crate::durable::Durable as _;
 use crate::step::{Effect, EffectOf, Input, InputOf, step};
 use crate::wire::Message as _;
@@ -151,7 +151,9 @@ impl<A: Traced> Node<A> {
     ///
     /// [`Fault`] if the node cannot have taken it like this.
     //= SPEC TRACE-3
-    pub fn replay(&mut self, line: u64, told: &StepOf<A>) -> Result<(), Fault> {
+    pub fn replay(&mut self, logged: &Logged<A>) -> Result<(), Fault> {
+        let Logged { line, step: told, found } = logged;
+        let line = *line;
         let wrong = |what: String| Err(Fault::impossible(line, what));
         if told.at < self.at {
             return wrong(format!("the clock has gone back from {} to {}", self.at, told.at));
@@ -169,7 +171,8 @@ impl<A: Traced> Node<A> {
                 told.pre, actor.digest
             ));
         }
-        let input = actor.input(line, told, self.header.node, self.header.nodes, first_storage)?;
+        let (node, nodes) = (self.header.node, self.header.nodes);
+        let input = actor.input(line, told, found.as_ref(), node, nodes, first_storage)?;
         if let Heard::Fire { due, .. } = told.input {
             self.late = self.late.max(told.at - due);
         }
@@ -257,6 +260,7 @@ impl<A: Traced> Actor<A> {
         &mut self,
         line: u64,
         told: &StepOf<A>,
+        found: Option<&(A::Storage, Hex)>,
         me: u16,
         nodes: u16,
         is_first: bool,
@@ -275,18 +279,15 @@ impl<A: Traced> Actor<A> {
             |msg: &A::Msg| Input::Deliver { src: Id::from(usize::from(me)), msg: msg.clone() };
         match &told.input {
             Heard::Start { .. } => {
-                let found = stored::<A>(line, &told.input)?.map(|(storage, _)| storage);
-                if !is_first {
-                    let saved =
-                        self.storage.as_ref().map(|storage| Hex(A::storage_digest(storage)));
-                    let digest = found.as_ref().map(|storage| Hex(A::storage_digest(storage)));
-                    if saved != digest {
-                        self.backups.check::<A>(line, found.as_ref())?;
-                    }
+                let saved = self.storage.as_ref().map(|storage| Hex(A::storage_digest(storage)));
+                let found_digest = found.map(|&(_, digest)| digest);
+                let found = found.map(|(storage, _)| storage);
+                if !is_first && saved != found_digest {
+                    self.backups.check::<A>(line, found)?;
                 }
-                self.backups.start::<A>(found.as_ref(), is_first);
-                self.storage.clone_from(&found);
-                Ok(Input::Start(found))
+                self.backups.start::<A>(found, is_first);
+                self.storage = found.cloned();
+                Ok(Input::Start(found.cloned()))
             }
             Heard::Deliver { src, msg, .. } => {
                 legal(msg)?;

@@ -47,12 +47,18 @@ pub enum Item<A: Traced> {
     /// A life of the node begins.
     Life(Box<Header<A>>),
     /// A step that counts.
-    Step {
-        /// Its line.
-        line: u64,
-        /// What it says.
-        step: Box<StepOf<A>>,
-    },
+    Step(Logged<A>),
+}
+
+/// A step, as a line tells it.
+#[derive(Clone, Debug)]
+pub struct Logged<A: Traced> {
+    /// The line.
+    pub line: u64,
+    /// What it says.
+    pub step: Box<StepOf<A>>,
+    /// What a start finds in its storage, with its digest.
+    pub found: Option<(A::Storage, Hex)>,
 }
 
 /// What was left out.
@@ -86,7 +92,7 @@ pub struct Reader<A: Traced, R> {
     again: Option<Line<A>>,
     out: VecDeque<Item<A>>,
     /// Steps whose saves are not known to be durable, and those behind them.
-    held: VecDeque<(u64, Box<StepOf<A>>)>,
+    held: VecDeque<Logged<A>>,
     durable: u64,
     /// What each actor has saved last, as far as steps were let out.
     saved: Vec<(u16, Option<Hex>)>,
@@ -242,9 +248,9 @@ impl<A: Traced, R: BufRead> Reader<A, R> {
             return Err(Fault::impossible(line, "a save that was durable is so no more"));
         }
         self.durable = step.durable;
-        self.held.push_back((line, step));
-        while let Some((_, first)) = self.held.front()
-            && number(first).is_none_or(|number| number <= self.durable)
+        self.held.push_back(Logged { line, step, found: None });
+        while let Some(first) = self.held.front()
+            && number(&first.step).is_none_or(|number| number <= self.durable)
         {
             self.let_out();
         }
@@ -252,11 +258,11 @@ impl<A: Traced, R: BufRead> Reader<A, R> {
     }
 
     fn let_out(&mut self) {
-        let Some((line, step)) = self.held.pop_front() else { return };
-        if let Some(save) = step.save {
-            self.note_saved(step.lease, Some(save.digest));
+        let Some(logged) = self.held.pop_front() else { return };
+        if let Some(save) = logged.step.save {
+            self.note_saved(logged.step.lease, Some(save.digest));
         }
-        self.out.push_back(Item::Step { line, step });
+        self.out.push_back(Item::Step(logged));
     }
 
     fn let_all_out(&mut self) {
@@ -286,7 +292,9 @@ impl<A: Traced, R: BufRead> Reader<A, R> {
                         return Err(Fault::impossible(self.line, "a start is missing"));
                     }
                     self.next_i += 1;
-                    starts.push((self.line, step));
+                    let (line, mut step) = (self.line, step);
+                    let found = stored::<A>(line, &mut step.input)?;
+                    starts.push(Logged { line, step, found });
                 }
                 // A life that ends before its actors have started has had no effect.
                 other => {
@@ -296,12 +304,7 @@ impl<A: Traced, R: BufRead> Reader<A, R> {
             }
         }
         if self.left.lives > 1 && starts.len() == header.actors.len() {
-            let mut found = Vec::new();
-            for (line, step) in &starts {
-                found
-                    .push((step.lease, stored::<A>(*line, &step.input)?.map(|(_, digest)| digest)));
-            }
-            self.undo(&found);
+            self.undo(&starts.iter().map(digest_found).collect::<Vec<_>>());
         } else {
             self.let_all_out();
         }
@@ -309,14 +312,13 @@ impl<A: Traced, R: BufRead> Reader<A, R> {
         self.in_life = true;
         self.out.push_back(Item::Life(header));
         if self.left.lives == 1 {
-            for (line, step) in &starts {
-                let digest = stored::<A>(*line, &step.input)?.map(|(_, digest)| digest);
-                self.note_saved(step.lease, digest);
+            for (lease, digest) in starts.iter().map(digest_found) {
+                self.note_saved(lease, digest);
             }
         }
-        for (line, step) in starts {
-            self.durable = self.durable.max(step.durable);
-            self.held.push_back((line, step));
+        for logged in starts {
+            self.durable = self.durable.max(logged.step.durable);
+            self.held.push_back(logged);
         }
         Ok(())
     }
@@ -331,7 +333,7 @@ impl<A: Traced, R: BufRead> Reader<A, R> {
             })
         };
         let mut keep = is_found(&saved).then_some(0);
-        for (index, (_, step)) in self.held.iter().enumerate() {
+        for (index, Logged { step, .. }) in self.held.iter().enumerate() {
             if let Some(save) = step.save {
                 match saved.iter_mut().find(|(known, _)| *known == step.lease) {
                     Some((_, digest)) => *digest = Some(save.digest),
@@ -357,16 +359,22 @@ fn number<M, T, R>(step: &super::format::Step<M, T, R>) -> Option<u64> {
     step.save.and_then(|save| save.number)
 }
 
-/// What a start finds in its storage, with its digest.
+/// The digest of what the start of an actor finds.
+fn digest_found<A: Traced>(logged: &Logged<A>) -> (u16, Option<Hex>) {
+    (logged.step.lease, logged.found.as_ref().map(|&(_, digest)| digest))
+}
+
+/// Takes out of a start what it finds in its storage, with its digest.
 ///
 /// # Errors
 ///
 /// If the rows are none that the protocol saves.
-pub fn stored<A: Traced>(
+fn stored<A: Traced>(
     line: u64,
-    input: &Heard<A::Msg, A::Timer, A::Random>,
+    input: &mut Heard<A::Msg, A::Timer, A::Random>,
 ) -> Result<Option<(A::Storage, Hex)>, Fault> {
-    let Heard::Start { rows: Some(rows) } = input else { return Ok(None) };
+    let Heard::Start { rows } = input else { return Ok(None) };
+    let Some(rows) = rows.take() else { return Ok(None) };
     let bytes: Option<Vec<_>> =
         rows.iter().map(|(key, value)| Some((from_hex(key)?, from_hex(value)?))).collect();
     let bytes =

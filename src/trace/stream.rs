@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::format::{Header, StepOf};
+use super::format::Header;
 use super::local::Node;
-use super::read::{Fault, Item, Left, Reader};
+use super::read::{Fault, Item, Left, Logged, Reader};
 use crate::models::replay::Replayed;
 
 /// How many steps a reader hands over at once, and how many such parcels may wait.
@@ -105,8 +105,8 @@ impl Source {
 pub(super) enum Told<A: Replayed> {
     /// A life begins, in this line.
     Life(u64, Box<Header<A>>),
-    /// A step was taken again as it is told, in this line.
-    Step(u64, Box<StepOf<A>>),
+    /// A step was taken again as it is told.
+    Step(Logged<A>),
     /// The trace has ended.
     End { left: Left, steps: u64, late: u64 },
     /// It is wrong from here on.
@@ -137,10 +137,10 @@ fn replay_node<A: Replayed>(input: Box<dyn Read + Send>, size: usize, out: &Sync
                 };
                 begun.map_or_else(Told::Fault, |()| Told::Life(line, header))
             }
-            Ok(Some(Item::Step { line, step })) => {
+            Ok(Some(Item::Step(logged))) => {
                 steps += 1;
-                let replayed = node.as_mut().expect("a life has begun").replay(line, &step);
-                replayed.map_or_else(Told::Fault, |()| Told::Step(line, step))
+                let replayed = node.as_mut().expect("a life has begun").replay(&logged);
+                replayed.map_or_else(Told::Fault, |()| Told::Step(logged))
             }
         };
         let is_last = matches!(told, Told::End { .. } | Told::Fault(_));
@@ -263,7 +263,7 @@ impl<A: Replayed> Stream<A> {
 
     pub(super) fn time(&self) -> i128 {
         match &self.head {
-            Some(Told::Step(_, step)) => match step.sim {
+            Some(Told::Step(Logged { step, .. })) => match step.sim {
                 Some(sim) => sim.into(),
                 None => i128::from(step.at) + self.offset,
             },

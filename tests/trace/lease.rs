@@ -13,8 +13,8 @@ use tenure::trace::format::{Hex, to_hex};
 
 use super::cluster::{Recorded, STORE};
 use super::edit::{
-    self, Bench, Mutant, bump, changes, delivers, input, is_header, is_step, leaves, parse,
-    renumber,
+    self, Bench, Mutant, bump, changes, delivers, input, is_certain, is_header, is_step, leaves,
+    parse, renumber,
 };
 
 fn sets(line: &Value, timer: &str) -> Option<usize> {
@@ -114,13 +114,24 @@ fn storage(b: &mut Bench<'_>) {
     });
 }
 
-/// The store answers a write, and comes back without it: as if the save had never been durable.
+/// The store answers a write, somebody hears it, and the store comes back without it: as if the save had never been
+/// durable.
 fn send_before_its_save(b: &mut Bench<'_>) {
+    let heard: Vec<_> = b
+        .files
+        .iter()
+        .flatten()
+        .filter_map(|line| input(line, "deliver")?["msg"]["Written"]["record"].get("version"))
+        .collect();
     let mut lines = b.files[STORE].clone();
     let second = (1..lines.len()).find(|&at| is_header(&lines[at])).expect("two lives");
     let saves: Vec<_> =
         (0..second).filter(|&at| lines[at]["save"].get("number").is_some()).collect();
-    let (kept, lost) = (saves[saves.len() - 2], saves[saves.len() - 1]);
+    let is_heard = |&at: &usize| {
+        heard.contains(&&lines[at]["sends"][0]["msg"]["Written"]["record"]["version"])
+    };
+    let last = saves.iter().rposition(is_heard).expect("an answer that was heard");
+    let (kept, lost) = (saves[last - 1], saves[last]);
     let number = lines[kept]["save"]["number"].clone();
     for line in &mut lines[lost..second] {
         line["durable"] = number.clone();
@@ -133,7 +144,10 @@ fn send_before_its_save(b: &mut Bench<'_>) {
     });
     lines[second + 1]["in"]["start"]["rows"] = json!(rows);
     lines[second + 1]["post"] = json!(Hex(Member::digest(&MemberState::Store(record))));
+    // What the second life has done with what it had not lost is no part of this.
+    lines.truncate(second + 2);
     b.add("a send before its save", STORE, &lines, Options::default());
+    b.mutants.last_mut().expect("one was added").why = Some("arrives and was never sent");
 }
 
 /// The same run with one more step at the end of the store's first life, whose save was never durable.
@@ -185,6 +199,10 @@ pub fn random(run: &Recorded, seed: u64) -> Option<Mutant> {
     let file = rng.random_range(0..run.files.len());
     let lines = &run.files[file].lines;
     let index = rng.random_range(1..lines.len() - 1);
+    // What a crash has undone has never been, whatever it says.
+    if !is_certain(&lines.iter().map(|line| parse(line)).collect::<Vec<_>>(), index) {
+        return None;
+    }
     let line = parse(&lines[index]);
     let is_followed = lines[index + 1].starts_with("{\"i\":") && input(&line, "start").is_none();
     let mut run = run.clone();

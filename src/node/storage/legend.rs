@@ -59,7 +59,7 @@ impl Store {
                 Err(StorageError::OtherLegend { path, found, expected })
             }
             None if with_rows(&self.db, &self.path, INDEX, |rows| rows.next().is_none())? => Ok(()),
-            None => Err(missing(&self.path)),
+            None => Err(unreadable(&self.path, KEY)),
         }
     }
 
@@ -81,27 +81,22 @@ impl Store {
         self.read_meta(KEY)
     }
 
-    /// Checks that the rows of each of these leases, named by place, are that lease's, and makes it durable, to be
-    /// called before any row is saved. What is kept of a lease that is not among them is nobody else's either.
+    /// Checks that each of these leases has the place that it has had, and no other lease has had, and makes it
+    /// durable: to be called before any row is saved. The places of leases that are not among them are kept, too.
     ///
     /// # Errors
     ///
-    /// [`StorageError::OtherLease`] if a row of one would be taken for another's, and if the names cannot be made
-    /// durable.
+    /// [`StorageError::OtherLease`] if rows of one would be taken for another's, or would not be found, and if the
+    /// names cannot be made durable.
     //= SPEC LEASE-40
     pub fn agree_on_leases(&mut self, leases: &BTreeMap<u16, String>) -> Result<(), StorageError> {
         let known: BTreeMap<u16, String> = self.read_meta(LEASES)?.unwrap_or_default();
-        let other = leases.iter().find_map(|(&place, expected)| {
-            let found = known.get(&place).filter(|found| *found != expected)?;
-            Some((place, found.clone(), expected.clone()))
-        });
-        if let Some((place, found, expected)) = other {
-            return Err(StorageError::OtherLease {
-                path: self.path.clone(),
-                place,
-                found,
-                expected,
-            });
+        for (place, found) in &known {
+            let is_same = |(other, name): (&u16, &String)| (other == place) == (name == found);
+            if !leases.iter().all(is_same) {
+                let (path, place, found) = (self.path.clone(), *place, found.clone());
+                return Err(StorageError::OtherLease { path, place, found });
+            }
         }
         let mut all = known.clone();
         all.extend(leases.clone());
@@ -128,10 +123,10 @@ impl Store {
         let Some(sealed) = sealed else { return Ok(None) };
         let value =
             unseal(key.as_bytes(), &sealed).and_then(|value| postcard::from_bytes(value).ok());
-        value.map(Some).ok_or_else(|| missing(&self.path))
+        value.map(Some).ok_or_else(|| unreadable(&self.path, key))
     }
 }
 
-fn missing(path: &Path) -> StorageError {
-    corrupt_row(path, "its legend is missing or has a wrong checksum".to_owned())
+fn unreadable(path: &Path, key: &str) -> StorageError {
+    corrupt_row(path, format!("its row {key:?} is missing or has a wrong checksum"))
 }

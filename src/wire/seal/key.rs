@@ -162,13 +162,13 @@ pub fn is_secret(text: &str) -> bool {
     text.contains(SECRET_PREFIX)
 }
 
-/// The text, with dots for the digits of every secret in it.
+/// The text, with dots for what stands behind the name of a secret on its line.
 pub fn without_secrets(text: &str) -> String {
     let mut parts = text.split(SECRET_PREFIX);
     let mut told = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        told =
-            told + SECRET_PREFIX + "..." + part.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        let line = part.find('\n').unwrap_or(part.len());
+        told = told + SECRET_PREFIX + "..." + &part[line..];
     }
     told
 }
