@@ -453,10 +453,12 @@ fn late_answer(
     }) {
         return Err("nobody took over".to_owned());
     }
-    let failover = since(took_over().unwrap().at, last.at);
+    let took_over = took_over().unwrap().at;
+    let failover = since(took_over, last.at);
     let bound = timing.takeover_latest(DECLARED, DECLARED);
     let withheld = meter.lost().saturating_sub(withheld);
-    if failover < timing.takeover_earliest().saturating_sub(ms(1)) || failover > bound + withheld {
+    // It was written after it was sent, and told to the relay's thread some time after that.
+    if since(took_over, sent) < timing.takeover_earliest() || failover > bound + withheld {
         outcome.problems.push(format!(
             "failover after {failover:?}, the bound is {bound:?}; the machine has withheld {withheld:?}"
         ));

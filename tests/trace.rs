@@ -9,6 +9,8 @@ mod trace {
     pub mod edit;
     pub mod judge;
     pub mod lease;
+    #[path = "../regions/ports.rs"]
+    pub mod ports;
 }
 
 use std::path::Path;
@@ -36,16 +38,16 @@ fn eventful() -> &'static Recorded {
         cluster.write(20);
         let first = cluster.holder();
         cluster.kill(first);
-        let second = cluster.await_other(first);
+        cluster.await_other(first);
         cluster.write(10);
         cluster.start_node(first);
         cluster.await_in_sync(first);
-        cluster.hand_over(second);
-        let third = cluster.await_other(second);
+        let second = cluster.hand_over();
+        cluster.await_other(second);
         cluster.write(10);
         cluster.restart_store();
         cluster.write(10);
-        cluster.step_down(third);
+        cluster.step_down();
         cluster.write(5);
         cluster.finish()
     })

@@ -9,6 +9,8 @@ mod trace {
     pub mod edit;
     pub mod irc;
     pub mod judge;
+    #[path = "../regions/ports.rs"]
+    pub mod ports;
 }
 
 use std::process::Command;

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// that wrote there is still running.
 pub struct Cluster {
     pub directory: tempfile::TempDir,
+    /// Where the nodes' storage is: in memory, if the system has a place for that.
+    _storage: tempfile::TempDir,
     pub children: Vec<Child>,
 }
 
@@ -42,6 +44,9 @@ impl Cluster {
     pub fn inside(place: &Path) -> Self {
         let directory = tempfile::Builder::new().prefix("tenure-processes-").tempdir_in(place);
         let directory = directory.unwrap();
+        let memory = Path::new("/dev/shm");
+        let storage = if memory.is_dir() { memory } else { place };
+        let storage = tempfile::tempdir_in(storage).unwrap();
         let mut file = String::from(
             "cluster = \"exec\"\ninsecure = true\n[timing]\nlease = \"3s\"\ngive_up = \"1500ms\"\n\
              renew = \"300ms\"\nretry = \"200ms\"\npoll = \"100ms\"\njitter = \"20ms\"\nhook = \"1s\"\n",
@@ -49,14 +54,15 @@ impl Cluster {
         for (name, role) in [("a", "host"), ("b", "host"), ("s", "store")] {
             file += &format!(
                 "[[node]]\nname = \"{name}\"\nzone = \"z-{name}\"\nroles = [\"{role}\"]\n\
-                 address = \"{}\"\ncontrol = \"{}\"\nstorage = \"{name}.redb\"\n",
+                 address = \"{}\"\ncontrol = \"{}\"\nstorage = \"{}/{name}.redb\"\n",
                 ports::address(),
                 ports::address(),
+                storage.path().display(),
             );
         }
         file += "[[lease]]\nname = \"job\"\nhosts = [\"a\", \"b\"]\nstore = \"s\"\n";
         std::fs::write(directory.path().join("cluster.toml"), file).unwrap();
-        let mut cluster = Self { directory, children: Vec::new() };
+        let mut cluster = Self { directory, _storage: storage, children: Vec::new() };
         let mut store = cluster.tenure();
         store.args(["node", "--config", "cluster.toml", "--id", "s"]);
         cluster.children.push(store.spawn().unwrap());

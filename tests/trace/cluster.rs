@@ -14,6 +14,8 @@ use tenure::node::{Bind, Handle, Node, launch, record_into};
 use tenure::trace::check::Source;
 use tenure::wire::{self, Header, Plain};
 
+use super::ports;
+
 pub const NAMES: [&str; 5] = ["a", "b", "c", "s", "w"];
 pub const STORE: usize = 3;
 pub const CLIENT: usize = 4;
@@ -118,7 +120,7 @@ impl Cluster {
     /// In a directory of this one.
     fn inside(place: &Path) -> Self {
         let directory = tempfile::tempdir_in(place).unwrap();
-        let sockets: Vec<_> = NAMES.map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).into();
+        let sockets: Vec<_> = NAMES.map(|_| UdpSocket::bind(ports::address()).unwrap()).into();
         let mut file = String::from(
             "cluster = \"traced\"\ninsecure = true\n[timing]\nlease = \"1200ms\"\ngive_up = \"800ms\"\n\
              renew = \"250ms\"\nretry = \"100ms\"\npoll = \"150ms\"\njitter = \"20ms\"\nhook = \"200ms\"\n\
@@ -208,19 +210,28 @@ impl Cluster {
         }
     }
 
-    fn epoch(&self, id: usize) -> u64 {
-        self.host(id).and_then(|view| view.epoch).expect("it holds")
+    /// Who holds the lease now, and the epoch.
+    fn term(&self) -> (usize, u64) {
+        until("somebody holds", || {
+            let holder = self.held_by()?;
+            Some((holder, self.host(holder)?.epoch?))
+        })
     }
 
-    pub fn hand_over(&self, old: usize) {
+    /// Has the holder hand over, and gives who that was.
+    pub fn hand_over(&self) -> usize {
+        let (old, _) = self.term();
         let target = (0..3).find(|&id| id != old && self.nodes[id].is_some()).unwrap();
         self.await_in_sync(target);
-        let order = Msg::HandOver { target: NodeId(target as u16), epoch: self.epoch(old) };
-        self.node(old).tell(0, order).unwrap();
+        let (holder, epoch) = self.term();
+        let target = NodeId(if holder == target { old } else { target } as u16);
+        self.node(holder).tell(0, Msg::HandOver { target, epoch }).unwrap();
+        holder
     }
 
-    pub fn step_down(&self, holder: usize) {
-        let epoch = self.epoch(holder);
+    /// Has the holder step down.
+    pub fn step_down(&self) {
+        let (holder, epoch) = self.term();
         self.node(holder).tell(0, Msg::StepDown { epoch }).unwrap();
     }
 

@@ -270,7 +270,11 @@ pub fn random(run: &Recorded, seed: u64) -> Option<Mutant> {
     if !is_certain(&lines, index) {
         return None;
     }
-    let is_followed = is_step(&lines[index + 1]) && !is_start(&line) && changes(&line);
+    // What goes before a step that a crash has undone need not have been.
+    let is_followed = is_step(&lines[index + 1])
+        && is_certain(&lines, index + 1)
+        && !is_start(&line)
+        && changes(&line);
     let what = match rng.random_range(0..5) {
         0 if is_followed => {
             lines.remove(index);

@@ -199,12 +199,14 @@ pub fn random(run: &Recorded, seed: u64) -> Option<Mutant> {
     let file = rng.random_range(0..run.files.len());
     let lines = &run.files[file].lines;
     let index = rng.random_range(1..lines.len() - 1);
-    // What a crash has undone has never been, whatever it says.
-    if !is_certain(&lines.iter().map(|line| parse(line)).collect::<Vec<_>>(), index) {
+    let line = parse(&lines[index]);
+    // What a crash has undone has never been, whatever it says; and what goes before it need not have been.
+    let all: Vec<Value> = lines.iter().map(|line| parse(line)).collect();
+    if !is_certain(&all, index) {
         return None;
     }
-    let line = parse(&lines[index]);
-    let is_followed = lines[index + 1].starts_with("{\"i\":") && input(&line, "start").is_none();
+    let is_followed =
+        is_step(&all[index + 1]) && is_certain(&all, index + 1) && input(&line, "start").is_none();
     let mut run = run.clone();
     let mut what;
     match rng.random_range(0..5) {
