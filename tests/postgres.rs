@@ -389,7 +389,9 @@ fn alone() -> Pair {
     let directory = pair.cluster.directory.path();
     std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).unwrap();
     if let Some((user, group)) = user() {
-        chown(directory, Some(user), Some(group)).unwrap();
+        for place in [directory, pair.cluster.storage.path()] {
+            chown(place, Some(user), Some(group)).unwrap();
+        }
     }
     // With checksums a server can be rewound.
     pair.run("initdb", &["-D", "a", "-A", "trust", "-U", "postgres", "-k"]);

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     pub directory: tempfile::TempDir,
     /// Where the nodes' storage is: in memory, if the system has a place for that.
-    _storage: tempfile::TempDir,
+    pub storage: tempfile::TempDir,
     pub children: Vec<Child>,
 }
 
@@ -62,7 +62,7 @@ impl Cluster {
         }
         file += "[[lease]]\nname = \"job\"\nhosts = [\"a\", \"b\"]\nstore = \"s\"\n";
         std::fs::write(directory.path().join("cluster.toml"), file).unwrap();
-        let mut cluster = Self { directory, _storage: storage, children: Vec::new() };
+        let mut cluster = Self { directory, storage, children: Vec::new() };
         let mut store = cluster.tenure();
         store.args(["node", "--config", "cluster.toml", "--id", "s"]);
         cluster.children.push(store.spawn().unwrap());
