@@ -301,8 +301,7 @@ async fn a_hook_that_fails_has_not_stopped_the_work() {
     let term = a.acquire().await.unwrap();
     let release = tokio::spawn(term.release());
     tokio::time::sleep(300 * MS).await;
-    let is_killed = !killed.lock().unwrap().is_empty();
-    assert!(is_killed || !release.is_finished(), "nothing has ended the work");
+    assert!(!release.is_finished(), "nothing has ended the work");
     until("killed", || !killed.lock().unwrap().is_empty()).await;
     within_l(release).await.unwrap();
     assert_eq!(*order.lock().unwrap(), ["first", "second"]);
@@ -575,12 +574,11 @@ async fn a_silent_term_is_not_given_back_while_its_work_may_still_run() {
     let mut a = builder(A, store.clone()).alive_within(300 * MS).start().unwrap();
     let term = a.acquire().await.unwrap();
     let mut b = builder(B, store.clone()).start().unwrap();
-    let (work, meter) = (slow_work(term.token()), Meter::start());
+    let work = slow_work(term.token());
     let begun = next_term(&mut a, &mut b, term.epoch()).await;
     let last_write = work.await.unwrap();
-    // The work may have heard late that its token is cancelled.
     assert!(
-        begun + meter.lost() > last_write,
+        begun > last_write,
         "the next term began {:?} before the last write",
         last_write - begun
     );
@@ -593,13 +591,12 @@ async fn a_term_that_was_revoked_in_the_guard_is_not_given_back_while_its_work_m
     let mut a = builder(A, store.clone()).start().unwrap();
     let term = a.acquire().await.unwrap();
     let mut b = builder(B, store.clone()).start().unwrap();
-    let (work, meter) = (slow_work(term.token()), Meter::start());
+    let work = slow_work(term.token());
     assert!(term.guard().revoke(term.epoch()));
     let begun = next_term(&mut a, &mut b, term.epoch()).await;
     let last_write = work.await.unwrap();
-    // The work may have heard late that its token is cancelled.
     assert!(
-        begun + meter.lost() > last_write,
+        begun > last_write,
         "the next term began {:?} before the last write",
         last_write - begun
     );

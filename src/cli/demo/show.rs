@@ -120,14 +120,9 @@ impl Show {
         );
     }
 
-    /// What the machine has withheld since this step began.
-    pub(super) fn withheld_here(&self) -> Duration {
-        self.withheld().saturating_sub(self.withheld_before)
-    }
-
     /// Something has happened that was promised to take no longer than a bound, on a machine that withholds nothing.
     pub(super) fn measure(&mut self, what: &str, told: &str, took: Duration, bound: Duration) {
-        let withheld = self.withheld_here();
+        let withheld = self.withheld().saturating_sub(self.withheld_before);
         let is_ok = took <= bound + withheld;
         let mut bound_text = seconds(bound);
         if is_ok && took > bound {
