@@ -290,6 +290,13 @@ mod tests {
             let problem = refused(&good().replacen("\"12.key\"", &text, 1));
             assert!(problem.contains(named) && !problem.contains(&digits[..8]), "{problem}");
         }
+        // Nor does anything else say what was put into the wrong place.
+        for (from, to) in
+            [("name = \"a\"", format!("name = \"{secret}\"")), ("\"z1\"", format!("\"{secret}\""))]
+        {
+            let problems = Config::parse(&good().replacen(from, &to, 1)).unwrap_err().to_string();
+            assert!(problems.contains(named) && !problems.contains(&digits[..8]), "{problems}");
+        }
         let problem = refused(&good().replacen("secret = ", "secrets = ", 1));
         assert!(problem.contains("unknown field `secrets`"), "{problem}");
         let five: String = (1..=5).map(key).collect();
