@@ -27,7 +27,7 @@ use super::world::{
 use crate::irc::audit;
 use crate::irc::control::{ControlPlane, Policy};
 use crate::irc::facts::{Account, Decision, Incarnation, Network, OpId, Region, SealKey, Target};
-use crate::irc::ledger::{ControlState, Link};
+use crate::irc::ledger::{ControlState, Ledger, Link};
 use crate::irc::msg::{CallError, Msg, Request, Token, block_of};
 use crate::irc::peering::{Label, Side, Verb};
 use crate::irc::safeguards::Safeguards;
@@ -252,6 +252,12 @@ pub fn labels(state: &ControlState) -> BTreeMap<OpId, Label> {
     ledger.peerings.iter().map(|(id, one)| (id, one.label(label(&id)))).collect()
 }
 
+/// Whether the audit log is a chain from its beginning: asked of what a life begins with.
+fn is_a_chain(state: &ControlState) -> bool {
+    let Ledger { audit, head, .. } = &state.ledger;
+    audit::verify(audit.iter().map(|(&number, entry)| (number, entry)), head.audited).is_ok()
+}
+
 /// Whether the audit log has an entry for each label that has changed in a step, and no other, and goes on as a
 /// chain from where it was.
 fn is_audited(old: &ControlState, new: &ControlState) -> bool {
@@ -390,6 +396,11 @@ impl Observer<Carried> for IrcObserver {
             }
         }
         self.observe_halves(before, action, after);
+        for (old, new) in before.nodes.iter().zip(&after.nodes) {
+            let begins = old.state.is_none() || matches!(action, Action::Intervene(_));
+            after.ghost.wrong.audit_differs |=
+                begins && new.state.as_ref().is_some_and(|new| !is_a_chain(new));
+        }
         if let Action::Intervene(_) = action {
             return;
         }
